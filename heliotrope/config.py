@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from heliotrope.errors import ConfigError
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
+DEFAULT_SYSTEM_PROMPT = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
 
 def cache_dir() -> Path:
@@ -63,7 +64,7 @@ class Model(Section):
 
     path: Path | None = None
     """Folder of a Hugging Face model (safetensors). Unset: the default model in the user's cache."""
-    system_prompt: str = Field("You are a helpful assistant.", max_length=8192)
+    system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, max_length=8192)
     """The system message of a conversation that brings none; explicit, so that no template inserts a hidden one."""
     max_context: int = Field(1024, ge=128, le=1_048_576)
     """Prompt and response together, in tokens."""
