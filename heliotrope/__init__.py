@@ -1,0 +1,1 @@
+"""What everyone shares and what a client installs: contract, configuration, errors, chat format, client."""
