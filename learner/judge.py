@@ -1,0 +1,167 @@
+"""The gate between training and people: figures in, a verdict for each gate out. Any gate can veto.
+
+A gate says pass, fail, inconclusive (too little to tell) or error. A candidate passes when none fails or errs and
+at least one of the two gates that show a gain (`held_out_accuracy`, `reward_win_rate`) passes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from heliotrope.config import Judge as Settings
+from heliotrope.errors import HeliotropeError
+
+Verdict = Literal["pass", "fail", "inconclusive", "error"]
+GAINS = ("held_out_accuracy", "reward_win_rate")
+Z95 = 1.959964
+"""97.5 % quantile of the standard normal."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate's verdict with every figure that it rests on."""
+
+    verdict: Verdict
+    figures: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One sample of the candidate or of its parent on a fresh prompt, with what the trainer says of it."""
+
+    token_ids: tuple[int, ...]
+    log_ratio: float
+    """log π(y) − log base(y) of the model that drew it, nats over the response, by the trainer."""
+    reward: float
+    """The reward model's score."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the gates look at. Held-out margins are implicit rewards chosen − rejected, nats × β."""
+
+    held_out_margins: Sequence[float]
+    candidate: Sequence[Judged]
+    parent: Sequence[Judged]
+
+
+def judge(evidence: Evidence, settings: Settings) -> dict[str, Gate]:
+    """Every gate's verdict by name. A gate that raises one of our errors is an `error`, which vetoes."""
+    gates: dict[str, Callable[[Evidence, Settings], Gate]] = {
+        "held_out_accuracy": held_out_accuracy,
+        "reward_win_rate": reward_win_rate,
+        "kl": kl_to_base,
+        "length": length_drift,
+        "repetition": repetition,
+    }
+    return {name: _safely(gate, evidence, settings) for name, gate in gates.items()}
+
+
+def passed(gates: Mapping[str, Gate]) -> bool:
+    """Whether the candidate may face people."""
+    vetoed = any(gate.verdict in ("fail", "error") for gate in gates.values())
+    return not vetoed and any(gates[name].verdict == "pass" for name in GAINS if name in gates)
+
+
+def held_out_accuracy(evidence: Evidence, settings: Settings) -> Gate:
+    """Share of preferences never trained on that the candidate orders as the person did.
+
+    Fails when even the upper end of the 95 % Wilson interval lies under `min_accuracy`.
+    """
+    margins = evidence.held_out_margins
+    if len(margins) < settings.min_held_out:
+        return Gate(
+            "inconclusive", {"pairs": len(margins), "needed": settings.min_held_out}, "too few held-out pairs"
+        )
+    right = sum(1.0 if m > 0 else 0.5 if m == 0 else 0.0 for m in margins)
+    return _share("accuracy", right, len(margins), settings.min_accuracy)
+
+
+def reward_win_rate(evidence: Evidence, settings: Settings) -> Gate:
+    """Share of fresh prompts on which the reward model prefers the candidate's sample to the parent's."""
+    if len(evidence.candidate) != len(evidence.parent):
+        raise HeliotropeError(
+            f"{len(evidence.candidate)} samples of the candidate but {len(evidence.parent)} of its parent"
+        )
+    if not evidence.candidate:
+        return Gate("inconclusive", {"prompts": 0}, "no fresh prompts")
+    pairs = zip(evidence.candidate, evidence.parent, strict=True)
+    wins = sum(1.0 if c.reward > p.reward else 0.5 if c.reward == p.reward else 0.0 for c, p in pairs)
+    return _share("win_rate", wins, len(evidence.candidate), 0.5)
+
+
+def kl_to_base(evidence: Evidence, settings: Settings) -> Gate:
+    """KL(candidate ‖ base), nats a response: the mean log-ratio of the candidate's own samples, against a budget."""
+    ratios = [s.log_ratio for s in evidence.candidate]
+    if not ratios:
+        return Gate("inconclusive", {"prompts": 0}, "no fresh prompts")
+    kl = sum(ratios) / len(ratios)
+    figures = {"nats": kl, "budget": settings.max_kl}
+    if not math.isfinite(kl):
+        return Gate("error", figures, "the log-ratio is not finite")
+    return Gate("pass" if kl <= settings.max_kl else "fail", figures)
+
+
+def length_drift(evidence: Evidence, settings: Settings) -> Gate:
+    """Mean length of the candidate's samples over the parent's, within a factor either way."""
+    ours, theirs = (_mean_length(samples) for samples in (evidence.candidate, evidence.parent))
+    if not (ours and theirs):
+        return Gate(
+            "inconclusive", {"candidate_tokens": ours, "parent_tokens": theirs}, "no samples to compare"
+        )
+    ratio = ours / theirs
+    fine = 1 / settings.max_length_ratio <= ratio <= settings.max_length_ratio
+    return Gate(
+        "pass" if fine else "fail", {"ratio": ratio, "candidate_tokens": ours, "parent_tokens": theirs}
+    )
+
+
+def repetition(evidence: Evidence, settings: Settings) -> Gate:
+    """Mean share of 4-grams that repeat an earlier one of the same sample."""
+    if not evidence.candidate:
+        return Gate("inconclusive", {"prompts": 0}, "no fresh prompts")
+    share = sum(repeated_share(s.token_ids) for s in evidence.candidate) / len(evidence.candidate)
+    return Gate(
+        "pass" if share <= settings.max_repetition else "fail",
+        {"share": share, "budget": settings.max_repetition},
+    )
+
+
+def repeated_share(ids: Sequence[int], n: int = 4) -> float:
+    """Share of n-grams of `ids` that stand earlier in it too, 0 to 1; 0 when it is shorter than n."""
+    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def wilson(successes: float, trials: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson score interval of a share. Source: Wilson 1927, JASA 22, eq. for p given q.
+
+    centre ± half-width, with centre = (p + z²/2n) / (1 + z²/n) and
+    half-width = z / (1 + z²/n) · sqrt(p(1 − p)/n + z²/4n²). `successes` may count ties as halves.
+    """
+    p, scale = successes / trials, 1 + z * z / trials
+    centre = (p + z * z / (2 * trials)) / scale
+    half = z / scale * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
+    return centre - half, centre + half
+
+
+def _share(name: str, successes: float, trials: int, bar: float) -> Gate:
+    low, high = wilson(successes, trials)
+    share = successes / trials
+    verdict: Verdict = "fail" if high < bar else "pass" if share >= bar else "inconclusive"
+    return Gate(verdict, {name: share, "low": low, "high": high, "n": trials, "bar": bar})
+
+
+def _mean_length(samples: Sequence[Judged]) -> float:
+    return sum(len(s.token_ids) for s in samples) / len(samples) if samples else 0.0
+
+
+def _safely(gate: Callable[[Evidence, Settings], Gate], evidence: Evidence, settings: Settings) -> Gate:
+    try:
+        return gate(evidence, settings)
+    except HeliotropeError as error:
+        return Gate("error", {}, str(error))

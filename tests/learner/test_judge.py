@@ -1,0 +1,87 @@
+"""Gates: each verdict by arithmetic, and any veto holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from heliotrope.config import Judge
+from learner import judge as j
+
+SETTINGS = Judge()
+
+
+def sample(ids=(1, 2, 3, 4, 5), log_ratio=1.0, reward=0.0) -> j.Judged:
+    return j.Judged(tuple(ids), log_ratio, reward)
+
+
+def evidence(margins=(1.0,) * 10, candidate=None, parent=None) -> j.Evidence:
+    return j.Evidence(margins, candidate or [sample(reward=1.0)] * 8, parent or [sample()] * 8)
+
+
+def test_wilson_of_8_in_10():
+    # p = 0.8, n = 10, z² = 3.8415: scale 1.38415, centre (0.8 + 0.192073) / 1.38415 = 0.716738,
+    # half = 1.959964 / 1.38415 * sqrt(0.016 + 0.00960365) = 0.226579
+    low, high = j.wilson(8, 10)
+    assert (low, high) == pytest.approx((0.490162, 0.943318), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("right", "verdict"),
+    [(10, "pass"), (5, "pass"), (4, "inconclusive"), (0, "fail")],
+)
+def test_held_out_accuracy_vetoes_only_what_is_surely_worse(right, verdict):
+    margins = [1.0] * right + [-1.0] * (10 - right)
+    gate = j.held_out_accuracy(evidence(margins), SETTINGS)
+    assert (gate.verdict, gate.figures["accuracy"]) == (verdict, right / 10)
+
+
+def test_too_few_held_out_pairs_are_inconclusive():
+    assert j.held_out_accuracy(evidence([1.0] * 7), SETTINGS).verdict == "inconclusive"
+
+
+def test_a_tied_margin_counts_half():
+    assert j.held_out_accuracy(evidence([0.0] * 10), SETTINGS).figures["accuracy"] == 0.5
+
+
+def test_win_rate_counts_prompts_where_the_reward_is_higher():
+    candidate = [sample(reward=r) for r in (1, 1, 0, -1)]
+    gate = j.reward_win_rate(evidence(candidate=candidate, parent=[sample(reward=0)] * 4), SETTINGS)
+    assert gate.figures["win_rate"] == (1 + 1 + 0.5 + 0) / 4
+
+
+def test_kl_is_the_mean_log_ratio_and_has_a_budget():
+    over = [sample(log_ratio=SETTINGS.max_kl * 3), sample(log_ratio=0.0)]
+    gate = j.kl_to_base(evidence(candidate=over, parent=over), SETTINGS)
+    assert (gate.verdict, gate.figures["nats"]) == ("fail", SETTINGS.max_kl * 1.5)
+
+
+def test_a_kl_that_is_not_a_number_is_an_error():
+    assert j.kl_to_base(evidence(candidate=[sample(log_ratio=float("nan"))]), SETTINGS).verdict == "error"
+
+
+@pytest.mark.parametrize(("tokens", "verdict"), [(10, "pass"), (21, "fail"), (4, "fail")])
+def test_length_may_drift_by_a_factor_either_way(tokens, verdict):
+    gate = j.length_drift(evidence(candidate=[sample(range(tokens))], parent=[sample(range(10))]), SETTINGS)
+    assert (gate.verdict, gate.figures["ratio"]) == (verdict, tokens / 10)
+
+
+def test_repeated_share_of_a_loop():
+    # 1212 1212: 4-grams 1212 2121 1212 2121 1212: 5 in all, 2 different.
+    assert j.repeated_share([1, 2] * 4) == pytest.approx(1 - 2 / 5)
+
+
+def test_unequal_samples_are_an_error_not_a_crash():
+    gates = j.judge(evidence(parent=[sample()]), SETTINGS)
+    assert gates["reward_win_rate"].verdict == "error" and not j.passed(gates)
+
+
+@pytest.mark.parametrize("verdict", ["fail", "error"])
+@pytest.mark.parametrize("name", ["held_out_accuracy", "reward_win_rate", "kl", "length", "repetition"])
+def test_any_gate_can_veto(name, verdict):
+    gates = j.judge(evidence(), SETTINGS)
+    assert j.passed(gates)
+    assert not j.passed({**gates, name: j.Gate(verdict)})
+
+
+def test_nothing_known_does_not_pass():
+    assert not j.passed(j.judge(j.Evidence([], [], []), SETTINGS))
