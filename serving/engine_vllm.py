@@ -1,0 +1,259 @@
+"""`Engine` on vLLM's asynchronous engine: the same code on CPU and GPU.
+
+Facts that this file works round were seen on vLLM 0.32.0 and are listed in DESIGN §5; each has a test in
+tests/loop/test_engine.py. Only what `Sampling` holds reaches vLLM: a client's seed can kill its CPU engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heliotrope.errors import ModelError, Unavailable
+from serving.engine import Adapter, EngineError, Piece, Sampling, check_room
+from serving.vllm_plugin import OWNER, WRAPPER
+
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+GPU_WRAPPER = "vllm.lora.punica_wrapper.punica_gpu.PunicaWrapperGPU"
+EXTENSION = "serving.vllm_plugin.worker.WorkerExtension"
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What `VllmEngine` is built from.
+
+    model: a Hugging Face folder. eos_ids: tokens that end a response. dtype: auto | float32 | bfloat16.
+    max_model_len: tokens of prompt and response. slots: adapters resident at once. kv_cache_gib: memory for keys and values, CPU only.
+    threads: of the CPU engine; 0 = one per usable core.
+    """
+
+    model: Path
+    eos_ids: tuple[int, ...]
+    dtype: str = "auto"
+    max_model_len: int = 1024
+    max_num_seqs: int = 64
+    slots: int = 6
+    max_lora_rank: int = 16
+    lora_targets: tuple[str, ...] = LINEAR
+    kv_cache_gib: float = 1.0
+    threads: int = 0
+
+
+def choose_dtype(wanted: str, cuda: bool, cpuinfo: str) -> str:
+    """`auto` is bfloat16 where the hardware multiplies it, else float32: emulated bfloat16 is the slower one.
+
+    cpuinfo: the text of /proc/cpuinfo (its flags decide).
+    """
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if cuda or "amx_bf16" in cpuinfo or "avx512_bf16" in cpuinfo else "float32"
+
+
+def environment(settings: EngineSettings) -> dict[str, str]:
+    """Variables for vLLM's processes. They must be set before vllm is imported.
+
+    One process for core and worker is enough on one device (`uni`): a second one costs its imports at start and a
+    hop per step. vLLM allows it on CPU only with V1_MULTIPROCESSING off; AsyncLLM starts a process all the same.
+    """
+    threads = settings.threads or len(os.sched_getaffinity(0))
+    return {
+        OWNER: str(os.getpid()),
+        "VLLM_PLUGINS": "heliotrope",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(threads),
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+class VllmEngine:
+    """One model in vLLM with up to `slots` adapters. Start it on a thread that lives as long as the process."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.max_model_len = settings.max_model_len
+        self.dtype = settings.dtype
+        self._llm: Any = None
+        self._residents: dict[str, Any] = {}
+        self._ids = itertools.count(1)
+        self._changing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Load the model (tens of seconds; blocks the loop). Raises ModelError or EngineError with the remedy."""
+        model = self.settings.model
+        if not (model / "config.json").is_file():
+            raise ModelError(f"no model in {model} (config.json is missing); run `make setup` or set model.path")
+        os.environ.update(environment(self.settings))
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        try:
+            self._llm = AsyncLLM.from_engine_args(self._arguments())
+        except (RuntimeError, ValueError, OSError) as error:
+            raise EngineError(f"vLLM did not start: {error}; VLLM_LOGGING_LEVEL=INFO shows why") from error
+        try:
+            await self._check_lora_ops()
+        except EngineError:
+            await self.stop()
+            raise
+
+    def _arguments(self) -> Any:
+        from vllm import AsyncEngineArgs
+        from vllm.platforms import current_platform
+
+        s, cuda = self.settings, current_platform.is_cuda()
+        cpuinfo = Path("/proc/cpuinfo")
+        self.dtype = choose_dtype(s.dtype, cuda, cpuinfo.read_text() if cpuinfo.exists() else "")
+        return AsyncEngineArgs(
+            model=str(s.model), dtype=self.dtype, max_model_len=s.max_model_len, max_num_seqs=s.max_num_seqs,
+            enforce_eager=not cuda, skip_tokenizer_init=True, generation_config="vllm",
+            logprobs_mode="processed_logprobs", disable_log_stats=True, distributed_executor_backend="uni",
+            enable_lora=True, max_loras=s.slots, max_cpu_loras=s.slots, max_lora_rank=s.max_lora_rank,
+            lora_target_modules=list(s.lora_targets), worker_extension_cls=EXTENSION,
+            kv_cache_memory_bytes=None if cuda else int(s.kv_cache_gib * 2**30),
+        )  # fmt: skip
+
+    async def _check_lora_ops(self) -> None:
+        from vllm.platforms import current_platform
+
+        wanted = WRAPPER if current_platform.is_cpu() else GPU_WRAPPER
+        for worker, active in enumerate(await self._rpc("heliotrope_lora_ops")):
+            if active != [wanted]:
+                raise EngineError(
+                    f"worker {worker} serves with the LoRA operations {active}, not {wanted}: base would answer with an "
+                    "adapter's weights. The plugin is not installed here; run `pip install -e .` in this environment"
+                )
+
+    async def _rpc(self, method: str, *args: Any) -> list[Any]:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return await self._running().collective_rpc(method, args=args)
+        except EngineDeadError as error:
+            raise EngineError("the engine has died; restart serving") from error
+
+    def _running(self) -> Any:
+        if self._llm is None:
+            raise EngineError("the engine is not running; start serving first")
+        return self._llm
+
+    def _lora(self, adapter: Adapter | None) -> Any:
+        if adapter is None:
+            return None
+        if adapter.name not in self._residents:
+            raise EngineError(f"{adapter.name} is not resident; load it before it is asked for")
+        return self._residents[adapter.name]
+
+    async def generate(
+        self, request_id: str, prompt_ids: Sequence[int], sampling: Sampling, adapter: Adapter | None
+    ) -> AsyncIterator[Piece]:
+        """See `Engine.generate`."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        check_room(prompt_ids, sampling.max_tokens, self.max_model_len)
+        params = SamplingParams(
+            temperature=sampling.temperature, max_tokens=sampling.max_tokens, logprobs=0, detokenize=False,
+            stop_token_ids=list(self.settings.eos_ids), output_kind=RequestOutputKind.DELTA,
+        )  # fmt: skip
+        async with aclosing(self._outputs(request_id, prompt_ids, params, adapter)) as outputs:
+            async for output in outputs:
+                out = output.outputs[0]
+                ids = tuple(out.token_ids)
+                chosen = tuple(step[token].logprob for token, step in zip(ids, out.logprobs or (), strict=True))
+                yield Piece(ids, chosen, out.finish_reason)
+
+    async def _outputs(self, request_id: str, ids: Sequence[int], params: Any, adapter: Adapter | None) -> Any:
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        prompt = {"prompt_token_ids": list(ids)}
+        stream = self._running().generate(prompt, params, request_id=request_id, lora_request=self._lora(adapter))
+        try:
+            async with aclosing(stream):
+                async for output in stream:
+                    yield output
+        except EngineDeadError as error:
+            raise EngineError("the engine has died; restart serving") from error
+        except EngineGenerateError as error:
+            raise EngineError(f"the engine failed on {request_id}: {error.__cause__!r}") from error
+
+    async def score(self, token_ids: Sequence[int], adapter: Adapter | None) -> list[float]:
+        """See `Engine.score`."""
+        from vllm import SamplingParams
+
+        check_room(token_ids, 1, self.max_model_len)
+        params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+        request_id = f"score-{next(self._ids)}"
+        async with aclosing(self._outputs(request_id, token_ids, params, adapter)) as outputs:
+            steps = [output.prompt_logprobs async for output in outputs][-1]
+        return [step[token].logprob for token, step in zip(token_ids[1:], steps[1:], strict=True)]
+
+    async def load(self, adapter: Adapter) -> None:
+        """See `Engine.load`."""
+        from vllm.lora.request import LoRARequest
+
+        async with self._changing:
+            if adapter.name in self._residents:
+                return
+            if len(self._residents) >= self.settings.slots:
+                raise EngineError(f"all {self.settings.slots} adapter slots are taken; unload one first")
+            request = LoRARequest(adapter.name, next(self._ids), str(adapter.path))
+            try:
+                await self._running().add_lora(request)
+                await self._running().pin_lora(request.lora_int_id)
+            except Exception as error:  # noqa: BLE001 - vLLM sends its worker's errors as plain Exception
+                raise EngineError(f"vLLM does not take {adapter.name}: {error}") from error
+            self._residents[adapter.name] = request
+
+    async def unload(self, adapter: Adapter) -> None:
+        """See `Engine.unload`."""
+        async with self._changing:
+            if request := self._residents.pop(adapter.name, None):
+                await self._running().remove_lora(request.lora_int_id)
+
+    async def slot_hashes(self, adapter: Adapter) -> dict[str, str]:
+        """See `Engine.slot_hashes`; with several workers all must agree."""
+        first, *rest = await self._rpc("heliotrope_slot_hashes", self._lora(adapter).lora_int_id)
+        if any(other != first for other in rest):
+            raise EngineError(f"workers hold different weights for {adapter.name}; restart serving")
+        return first
+
+    async def file_hashes(self, adapter: Adapter) -> dict[str, str]:
+        """See `Engine.file_hashes`."""
+        import torch
+
+        from serving.vllm_plugin.digests import file_hashes
+
+        dtype, rank = getattr(torch, self.dtype), self.settings.max_lora_rank
+        try:
+            return await asyncio.to_thread(file_hashes, adapter.path, dtype, rank)
+        except (ValueError, OSError) as error:
+            raise EngineError(f"{adapter.name} cannot be served: {error}") from error
+
+    async def check(self) -> None:
+        """See `Engine.check`."""
+        if self._llm is None or self._llm.errored:
+            raise Unavailable("the engine is not running or has died; restart serving")
+
+    async def stop(self) -> None:
+        """See `Engine.stop`."""
+        llm, self._llm = self._llm, None
+        self._residents.clear()
+        if llm is None:
+            return
+        llm.shutdown()
+        with suppress(asyncio.CancelledError):
+            if llm.output_handler is not None:
+                await llm.output_handler
+        # AsyncLLM shuts down again in __del__; at interpreter exit its module's names are gone and it raises.
+        del llm
+        gc.collect()

@@ -1,0 +1,99 @@
+"""The one place where errors become gRPC statuses, and where a draining server turns requests away.
+
+Handlers raise `HeliotropeError`; anything else is ours to fix: INTERNAL with an incident id that the log line repeats.
+Streaming handlers are closed here as soon as the caller goes away, not when the garbage collector finds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+
+from heliotrope.errors import HeliotropeError, ResourceExhausted, Unavailable
+
+logger = logging.getLogger(__name__)
+
+RETRY_MS = "1000"
+_ALWAYS = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+
+
+@dataclasses.dataclass
+class Gate:
+    """Whether new requests are taken."""
+
+    draining: bool = False
+
+    def check(self) -> None:
+        """Raise Unavailable while draining."""
+        if self.draining:
+            raise Unavailable("serving is stopping and takes no new requests; try again in a few seconds")
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of a server."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """The handler with its errors translated; health and reflection answer while draining too."""
+        handler: Any = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(_ALWAYS):
+            return handler
+        if handler.response_streaming:
+            stream = handler.stream_stream or handler.unary_stream
+            field = "stream_stream" if handler.request_streaming else "unary_stream"
+            return handler._replace(**{field: self._streaming(stream, method)})
+        unary = handler.stream_unary or handler.unary_unary
+        field = "stream_unary" if handler.request_streaming else "unary_unary"
+        return handler._replace(**{field: self._unary(unary, method)})
+
+    def _unary(self, behaviour: Callable, method: str) -> Callable:
+        async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            async with translated(context, method):
+                self._gate.check()
+                return await behaviour(request, context)
+
+        return call
+
+    def _streaming(self, behaviour: Callable[..., AsyncIterator], method: str) -> Callable:
+        async def call(request: Any, context: grpc.aio.ServicerContext) -> None:
+            async with translated(context, method):
+                self._gate.check()
+                async with contextlib.aclosing(behaviour(request, context)) as messages:  # type: ignore[type-var]
+                    async for message in messages:
+                        await context.write(message)
+
+        return call
+
+
+@contextlib.asynccontextmanager
+async def translated(context: grpc.aio.ServicerContext, method: str) -> AsyncIterator[None]:
+    """Run a handler's body; its error ends the call with the right status and message."""
+    try:
+        yield
+    except HeliotropeError as error:
+        await _abort(context, error)
+    except grpc.aio.AbortError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge: whatever escapes must reach the log and leave the process up
+        incident = uuid.uuid4().hex[:12]
+        logger.exception("incident %s in %s", incident, method)
+        await context.abort(grpc.StatusCode.INTERNAL, f"internal error {type(error).__name__}; incident {incident} is in serving's log")
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: HeliotropeError) -> NoReturn:
+    trailing = (("grpc-retry-pushback-ms", RETRY_MS),) if isinstance(error, ResourceExhausted) else ()
+    await context.abort(grpc.StatusCode[error.code], str(error), trailing)
+    raise AssertionError("abort returns never")

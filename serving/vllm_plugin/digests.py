@@ -1,0 +1,83 @@
+"""Exact identity of an adapter: hashes of what lies in a slot, and of what the file says should lie there.
+
+Both sides are brought to one form: vLLM's module names, the slot's dtype, alpha/r folded into B as
+`LoRALayerWeights.optimize` does it, rank padded with zeros to the slot's. Matrices that are zero throughout are left
+out on both sides, so a module that the adapter lacks and an empty slot look alike. Tensor parallelism of one only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_PREFIX = "base_model.model."
+
+
+def digest(matrix: Tensor) -> str | None:
+    """sha256 (hex) over shape, dtype and bytes; None when every element is zero."""
+    if not bool(matrix.any()):
+        return None
+    whole = matrix.detach().cpu().contiguous()
+    seal = hashlib.sha256(f"{tuple(whole.shape)}|{whole.dtype}|".encode())
+    seal.update(whole.view(torch.uint8).numpy().data)
+    return seal.hexdigest()
+
+
+def slot_hashes(manager: Any, lora_id: int) -> dict[str, str]:
+    """Hashes of slot `lora_id` of a vLLM `LoRAModelManager`. Raises KeyError when it holds no such adapter."""
+    if lora_id not in manager.lora_index_to_id:
+        raise KeyError(f"no slot holds LoRA id {lora_id}; slots hold {manager.lora_index_to_id}")
+    slot = manager.lora_index_to_id.index(lora_id)
+    found = {name: digest(matrix) for name, matrix in _slot_matrices(manager, slot)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _slot_matrices(manager: Any, slot: int) -> Iterator[tuple[str, Tensor]]:
+    for name, layer in manager.modules.items():
+        parts = manager.packed_modules.get(name, [name])
+        for letter, stacked in (("A", layer.lora_a_stacked), ("B", layer.lora_b_stacked)):
+            stack = stacked if isinstance(stacked, tuple) else (stacked,)
+            for part, matrices in zip(parts, stack, strict=True):
+                yield f"{part}.lora_{letter}", matrices[slot].flatten(0, -3).squeeze(0)
+
+
+def file_hashes(folder: Path, dtype: torch.dtype, slot_rank: int) -> dict[str, str]:
+    """What `slot_hashes` must give for the adapter in `folder`, read straight from its safetensors file.
+
+    Raises ValueError for a number that is not finite, or a rank above the slot's.
+    """
+    from safetensors.torch import load_file
+
+    scaling = scaling_of(json.loads((folder / "adapter_config.json").read_text()))
+    tensors = load_file(folder / "adapter_model.safetensors")
+    found = {name: digest(matrix) for name, matrix in _file_matrices(tensors, scaling, dtype, slot_rank)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def scaling_of(config: Mapping[str, Any]) -> float:
+    """alpha / r, or alpha / √r with rsLoRA."""
+    return config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
+
+
+def _file_matrices(
+    tensors: Mapping[str, Tensor], scaling: float, dtype: torch.dtype, slot_rank: int
+) -> Iterator[tuple[str, Tensor]]:
+    for key, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{key} holds a number that is not finite; publish the version again")
+        is_a = key.endswith(".lora_A.weight")
+        matrix = tensor.to(dtype, copy=True)
+        if not is_a and scaling != 1:
+            matrix *= scaling
+        missing = slot_rank - matrix.shape[0 if is_a else 1]
+        if missing < 0:
+            raise ValueError(f"{key} has a rank above the {slot_rank} of a slot; raise engine.max_lora_rank")
+        name = key.removeprefix(_PREFIX).removesuffix(".weight")
+        yield name, torch.nn.functional.pad(matrix, (0, 0, 0, missing) if is_a else (0, missing))

@@ -1,0 +1,22 @@
+"""Methods that serving calls on every worker through `collective_rpc` (`worker_extension_cls`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serving.vllm_plugin.digests import slot_hashes
+
+
+class WorkerExtension:
+    """Mixed into vLLM's worker class. Its names carry a prefix because they live among vLLM's own."""
+
+    model_runner: Any
+
+    def heliotrope_lora_ops(self) -> list[str]:
+        """`module.Class` of the LoRA operations that really serve."""
+        wrappers = self.model_runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()
+        return sorted({f"{type(w).__module__}.{type(w).__qualname__}" for w in wrappers})
+
+    def heliotrope_slot_hashes(self, lora_id: int) -> dict[str, str]:
+        """sha256 of every matrix in the slot of `lora_id`; see `digests`."""
+        return slot_hashes(self.model_runner.lora_manager._adapter_manager, lora_id)
