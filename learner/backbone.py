@@ -1,0 +1,220 @@
+"""One frozen base model for policy, reference and reward model; each is an adapter on it, or none.
+
+Layers below `first_layer` carry no adapter: nobody's training changes them, so they run once an example,
+without gradient, and what they give is kept (learner/prepared.py) for every epoch and every adapter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import Linear
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from heliotrope.errors import ModelError, TamperedAdapter
+from learner.kernels import LowRankLinear, TokenLogprobs
+from learner.rows import Batch
+
+States = Float[Tensor, "rows seq hidden"]
+PerToken = Float[Tensor, "tokens"]
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class LoraShape:
+    """What an adapter covers: the update is (alpha / rank) B A on `targets` of the layers from `first_layer`."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    first_layer: int = 0
+    targets: tuple[str, ...] = TARGETS
+
+
+class Backbone:
+    """A Llama-shaped causal language model with named LoRA adapters. Not thread-safe: one adapter is on at a time."""
+
+    def __init__(self, model: Any, shape: LoraShape, name: str, adapters: Sequence[str]) -> None:
+        layers = model.config.num_hidden_layers
+        if shape.first_layer >= layers:
+            raise ModelError(
+                f"lora.first_layer is {shape.first_layer}, but {name} has {layers} layers; lower it"
+            )
+        self.shape = shape
+        self.name = name
+        model.requires_grad_(False)
+        self._model: PeftModel = get_peft_model(model, self._lora_config(layers), adapter_name=adapters[0])
+        for adapter in adapters[1:]:
+            self._model.add_adapter(adapter, self._lora_config(layers))
+        self.adapters = tuple(adapters)
+        self._core = self._model.base_model.model.model
+        self._head: Tensor = self._model.base_model.model.get_output_embeddings().weight
+        for module in self._model.modules():
+            if isinstance(module, Linear):
+                module.forward = _forward.__get__(module)
+
+    @classmethod
+    def load(
+        cls,
+        model_dir: Path,
+        shape: LoraShape | None = None,
+        dtype: torch.dtype = torch.float32,
+        adapters: Sequence[str] = ("policy",),
+    ) -> Backbone:
+        """The base from a Hugging Face folder with fresh adapters (B = 0: each answers as the base does).
+
+        Raises ModelError when the folder does not hold a causal language model with Llama's parts.
+        """
+        if not (model_dir / "config.json").is_file():
+            raise ModelError(
+                f"no model in {model_dir} (config.json is missing); run `make setup` or set model.path"
+            )
+        model = AutoModelForCausalLM.from_pretrained(
+            model_dir, dtype=dtype, attn_implementation="sdpa", local_files_only=True
+        )
+        parts = ("embed_tokens", "layers", "norm", "rotary_emb")
+        missing = [part for part in parts if not hasattr(getattr(model, "model", None), part)]
+        if missing:
+            raise ModelError(
+                f"{model_dir} is a {type(model).__name__} without {missing}; use a Llama-shaped model"
+            )
+        return cls(model.eval(), shape or LoraShape(), model_dir.name, adapters)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden states."""
+        return self._head.shape[1]
+
+    @torch.no_grad()
+    def lower(self, batch: Batch) -> States:
+        """Hidden states that enter `first_layer`: the same for every adapter."""
+        states = self._core.embed_tokens(batch.token_ids)
+        return self._run(states, batch, 0, self.shape.first_layer)
+
+    def upper(self, states: States, batch: Batch, adapter: str | None) -> Float[Tensor, "positions hidden"]:
+        """Normed output states by flat position, from `lower`'s states, with this adapter or (None) the base."""
+        with self._using(adapter):
+            states = self._run(states, batch, self.shape.first_layer, len(self._core.layers))
+            return self._core.norm(states).flatten(0, 1)
+
+    def token_logprobs(self, outputs: Float[Tensor, "positions hidden"], batch: Batch) -> PerToken:
+        """Log-probability in nats of every response token, from `upper`'s output, at temperature 1."""
+        result: Tensor = TokenLogprobs.apply(outputs[batch.predictors], self._head, batch.targets)
+        return result
+
+    def logprobs(self, batch: Batch, adapter: str | None, states: States | None = None) -> PerToken:
+        """Log-probability in nats of every response token in `batch.tokens` order, at temperature 1."""
+        states = self.lower(batch) if states is None else states
+        return self.token_logprobs(self.upper(states, batch, adapter), batch)
+
+    def parameters(self, adapter: str) -> dict[str, nn.Parameter]:
+        """An adapter's parameters by name, in a fixed order."""
+        return {name: p for name, p in self._model.named_parameters() if f".{adapter}." in name}
+
+    def reset(self, adapter: str, seed: int) -> None:
+        """Make the adapter fresh: A uniform as in PEFT (Kaiming, a = sqrt 5), B zero, so it answers as the base."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in self.parameters(adapter).items():
+                if ".lora_A." in name:
+                    nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
+                else:
+                    parameter.zero_()
+
+    def state(self, adapter: str) -> dict[str, Tensor]:
+        """A copy of the adapter's weights under PEFT's file names, float32."""
+        tensors = get_peft_model_state_dict(self._model, adapter_name=adapter)
+        return {name: tensors[name].detach().float().clone() for name in sorted(tensors)}
+
+    def load_state(self, adapter: str, tensors: dict[str, Tensor]) -> None:
+        """Take over weights that `state` gave. Raises TamperedAdapter when names or shapes differ."""
+        own = self.state(adapter)
+        wrong = {name for name in own.keys() | tensors.keys() if not _same(own.get(name), tensors.get(name))}
+        if wrong:
+            example = min(wrong)
+            raise TamperedAdapter(
+                f"adapter does not fit the configured shape {self.shape}: {len(wrong)} tensors are missing, "
+                f"foreign, of another shape or not finite, such as {example}; set [lora] as it was trained"
+            )
+        set_peft_model_state_dict(self._model, tensors, adapter_name=adapter)
+
+    def load_adapter(self, adapter: str, folder: Path) -> None:
+        """Take over the weights of a PEFT folder that `save_adapter` wrote."""
+        self.load_state(adapter, load_file(folder / WEIGHTS))
+
+    def save_adapter(self, adapter: str, folder: Path) -> str:
+        """Write adapter_config.json and adapter_model.safetensors, nothing else; return the latter's sha256."""
+        folder.mkdir(parents=True, exist_ok=True)
+        data = self._serialised(adapter)
+        (folder / WEIGHTS).write_bytes(data)
+        (folder / CONFIG).write_text(json.dumps(self._config(adapter), indent=2, sort_keys=True) + "\n")
+        return sha256(data).hexdigest()
+
+    def digest(self, adapter: str) -> str:
+        """sha256, in hexadecimal, of the file that `save_adapter` would write."""
+        return sha256(self._serialised(adapter)).hexdigest()
+
+    def _serialised(self, adapter: str) -> bytes:
+        return save(self.state(adapter), metadata={"format": "pt"})
+
+    def _config(self, adapter: str) -> dict[str, Any]:
+        keep = ("peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "bias", "layers_to_transform")
+        values = {key: self._model.peft_config[adapter].to_dict()[key] for key in keep}
+        return values | {
+            "base_model_name_or_path": self.name,
+            "target_modules": list(self.shape.targets),
+            "inference_mode": True,
+        }
+
+    def _lora_config(self, layers: int) -> LoraConfig:
+        return LoraConfig(
+            r=self.shape.rank,
+            lora_alpha=self.shape.alpha,  # pyright: ignore[reportArgumentType]
+            target_modules=list(self.shape.targets),
+            layers_to_transform=list(range(self.shape.first_layer, layers)),
+            task_type="CAUSAL_LM",
+        )
+
+    def _run(self, states: States, batch: Batch, first: int, end: int) -> States:
+        rotary = self._core.rotary_emb(states, batch.positions)
+        for layer in self._core.layers[first:end]:
+            states = layer(states, attention_mask=batch.mask, position_embeddings=rotary)
+        return states
+
+    @contextmanager
+    def _using(self, adapter: str | None) -> Iterator[None]:
+        if adapter is None:
+            with self._model.disable_adapter():
+                yield
+            return
+        if self._model.active_adapter != adapter:
+            self._model.set_adapter(adapter)
+        yield
+
+
+def _forward(self: Linear, x: Tensor) -> Tensor:
+    """PEFT's LoRA linear without its dropout, mixing and casts, which are not used here."""
+    weight = self.base_layer.weight
+    if self.disable_adapters:
+        return nn.functional.linear(x, weight)
+    name = self.active_adapters[0]
+    a, b = self.lora_A[name].weight, self.lora_B[name].weight
+    result: Tensor = LowRankLinear.apply(x, weight, a, b, self.scaling[name])
+    return result
+
+
+def _same(own: Tensor | None, other: Tensor | None) -> bool:
+    return own is not None and other is not None and own.shape == other.shape and bool(other.isfinite().all())
