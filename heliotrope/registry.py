@@ -42,7 +42,8 @@ class GateVerdict(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Everything needed to know, and to make again, one version. `version`, `files`, `created_at` are the registry's."""
+    """Everything needed to know, and to make again, one version. `version`, `files`, `created_at` are the registry's;
+    `passed` is the judge's word on all of `verdict` (learner/judge.py)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,12 +61,8 @@ class Manifest(BaseModel):
     seeds: dict[str, int] = {}
     metrics: dict[str, float] = {}
     verdict: dict[str, GateVerdict] = {}
+    passed: bool = False
     created_at: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Judged, and no gate said anything but pass."""
-        return bool(self.verdict) and all(gate.verdict == "pass" for gate in self.verdict.values())
 
 
 @dataclass(frozen=True)

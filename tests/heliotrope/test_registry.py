@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from heliotrope.errors import NotFound, RegistryError, TamperedAdapter, TornAdapter
-from heliotrope.registry import MANIFEST, READY, GateVerdict, Registry, verify
+from heliotrope.registry import MANIFEST, READY, Manifest, Registry, verify
 from tests.heliotrope.small_adapters import PREFIX, manifest, stage
 
 Q = f"{PREFIX}.1.self_attn.q_proj.lora_A.weight"
@@ -32,10 +32,8 @@ def test_published_version_reads_back_as_it_was_sealed(registry: Registry) -> No
     assert read.manifest.passed
 
 
-def test_a_manifest_passes_only_when_every_gate_says_pass() -> None:
-    assert not manifest().model_copy(update={"verdict": {}}).passed
-    gates = {**manifest().verdict, "kl": GateVerdict(verdict="inconclusive")}
-    assert not manifest().model_copy(update={"verdict": gates}).passed
+def test_a_manifest_that_nobody_passed_has_not_passed() -> None:
+    assert not Manifest(parent="policy-v0", base_digest="0" * 64).passed
 
 
 def test_a_stage_that_fails_burns_its_number(registry: Registry) -> None:
