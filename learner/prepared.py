@@ -1,0 +1,133 @@
+"""What is computed once an example and serves every epoch, adapter and version after it.
+
+The reference is always base, and the layers below the adapters never change, so neither goes stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from learner.backbone import Backbone, PerToken, States
+from learner.rows import Batch, Row, batches
+
+PerResponse = Float[Tensor, "responses"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The frozen model's view of one row."""
+
+    states: Float[Tensor, "seq hidden"] | None
+    """What enters the first adapted layer; None once dropped for memory."""
+    reference: PerResponse
+    """Log-probability of each response under base, nats."""
+    features: Float[Tensor, "responses features"]
+    """Base's normed output at the last token, then its mean over the response."""
+
+
+class PreparedStore:
+    """Prepared examples by id. Beyond `max_bytes` of states the oldest lose theirs, and are run again when needed."""
+
+    def __init__(self, max_bytes: int = 1 << 30) -> None:
+        self._items: dict[str, Prepared] = {}
+        self._with_states: dict[str, int] = {}
+        self._free = max_bytes
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._items
+
+    def __getitem__(self, id: str) -> Prepared:
+        return self._items[id]
+
+    def reference(self, batch: Batch) -> PerResponse:
+        """Reference log-probabilities of a batch's responses, nats."""
+        return torch.cat([self._items[id].reference for id in batch.ids])
+
+    def features(self, ids: Sequence[str]) -> Float[Tensor, "rows responses features"]:
+        """Features of rows that have equally many responses."""
+        return torch.stack([self._items[id].features for id in ids])
+
+    def states(self, backbone: Backbone, batch: Batch) -> States:
+        """The batch's states, padded; computed where they are not kept."""
+        kept = [self._items[id].states if id in self._items else None for id in batch.ids]
+        if any(item is None for item in kept):
+            return backbone.lower(batch)
+        return torch.nn.utils.rnn.pad_sequence([item for item in kept if item is not None], batch_first=True)
+
+    def prepare(
+        self,
+        backbone: Backbone,
+        rows: Sequence[Row],
+        token_budget: int = 2048,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        """Run base over the rows that are new. Worth calling as they come in: half of a short training is this.
+
+        `progress` hears how many rows are done after each batch.
+        """
+        new = {row.id: row for row in rows if row.id not in self._items}
+        done = 0
+        for batch in batches(new.values(), token_budget):
+            states, reference, features = _run(backbone, batch)
+            for index, (id, length) in enumerate(zip(batch.ids, batch.lengths, strict=True)):
+                k = len(new[id].responses)
+                first = int(batch.owners[batch.tokens >= index * batch.token_ids.shape[1]][0])
+                part = slice(first, first + k)
+                self._add(id, Prepared(states[index, :length].clone(), reference[part], features[part]))
+            done += len(batch.ids)
+            progress(done)
+
+    def _add(self, id: str, item: Prepared) -> None:
+        assert item.states is not None
+        self._items[id] = item
+        self._with_states[id] = item.states.nbytes
+        self._free -= item.states.nbytes
+        while self._free < 0 and self._with_states:
+            oldest = next(iter(self._with_states))
+            self._free += self._with_states.pop(oldest)
+            self._items[oldest] = replace(self._items[oldest], states=None)
+
+
+@torch.no_grad()
+def _run(backbone: Backbone, batch: Batch) -> tuple[States, PerResponse, Tensor]:
+    states = backbone.lower(batch)
+    outputs = backbone.upper(states, batch, None)
+    reference = sum_by_response(backbone.token_logprobs(outputs, batch), batch)
+    return states, reference, pool(outputs, batch)
+
+
+@torch.no_grad()
+def log_ratios(
+    backbone: Backbone,
+    rows: Sequence[Row],
+    store: PreparedStore,
+    adapter: str | None,
+    token_budget: int = 2048,
+) -> dict[str, PerResponse]:
+    """log(adapter / base) of each response by row id, nats: one number a response, in the row's order."""
+    store.prepare(backbone, rows, token_budget)
+    result: dict[str, PerResponse] = {}
+    for batch in batches(rows, token_budget):
+        policy = sum_by_response(backbone.logprobs(batch, adapter, store.states(backbone, batch)), batch)
+        ratios = iter((policy - store.reference(batch)).split([len(store[id].reference) for id in batch.ids]))
+        result |= dict(zip(batch.ids, ratios, strict=True))
+    return result
+
+
+def sum_by_response(values: PerToken, batch: Batch) -> PerResponse:
+    """Sum per response of a value per response token."""
+    return values.new_zeros(len(batch.last)).index_add(0, batch.owners, values)
+
+
+def pool(outputs: Float[Tensor, "positions hidden"], batch: Batch) -> Float[Tensor, "responses features"]:
+    """Last token's output and the mean over the response, side by side."""
+    total = outputs.new_zeros(len(batch.last), outputs.shape[1]).index_add(
+        0, batch.owners, outputs[batch.tokens]
+    )
+    counts = torch.bincount(batch.owners, minlength=len(batch.last))
+    return torch.cat([outputs[batch.last], total / counts[:, None]], 1)

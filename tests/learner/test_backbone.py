@@ -1,0 +1,187 @@
+"""Shared-prefix log-probabilities equal those of separate rows; adapters do not leak; files are what vLLM reads."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from heliotrope.errors import ModelError, TamperedAdapter
+from learner.backbone import Backbone, LoraShape
+from learner.kernels import LowRankLinear, TokenLogprobs
+from learner.rows import Row, collate
+from tests.learner.tiny_llama import VOCABULARY, tiny_backbone, tiny_model, tokens
+
+
+def some_rows() -> list[Row]:
+    g = torch.Generator().manual_seed(1)
+    return [Row(str(i), tokens(4 + 3 * i, g), (tokens(6, g), tokens(3 + 2 * i, g))) for i in range(4)]
+
+
+def disturb(backbone: Backbone, adapter: str, seed: int = 2) -> None:
+    """Make B other than zero, so that the adapter matters."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in backbone.parameters(adapter).items():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1, generator=g)
+
+
+@torch.no_grad()
+def separately(model, row: Row) -> list[torch.Tensor]:
+    """Each response alone behind its prompt, by transformers' own forward."""
+    result = []
+    for response in row.responses:
+        logits = model(input_ids=torch.tensor([row.prompt + response])).logits[0].log_softmax(-1)
+        result.append(logits[len(row.prompt) - 1 : -1].gather(1, torch.tensor(response)[:, None])[:, 0])
+    return result
+
+
+@pytest.mark.parametrize("first_layer", [0, 2])
+def test_shared_rows_equal_separate_rows(tmp_path: Path, first_layer: int):
+    rows = some_rows()
+    backbone = tiny_backbone(first_layer)
+    disturb(backbone, "policy")
+    backbone.save_adapter("policy", tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model())
+    batch = collate(rows)
+    want = torch.cat([part for row in rows for part in separately(base, row)])
+    assert (backbone.logprobs(batch, None) - want).abs().max() < 2e-5
+    peft = PeftModel.from_pretrained(base, tmp_path)
+    want = torch.cat([part for row in rows for part in separately(peft, row)])
+    got = backbone.logprobs(batch, "policy")
+    assert (got - want).abs().max() < 2e-5
+    assert (got - backbone.logprobs(batch, None)).abs().max() > 0.01
+
+
+def test_a_fresh_adapter_answers_as_the_base_and_adapters_are_apart():
+    backbone = tiny_backbone(adapters=("policy", "reward"))
+    batch = collate(some_rows())
+    base = backbone.logprobs(batch, None)
+    assert torch.equal(backbone.logprobs(batch, "policy"), base)
+    disturb(backbone, "reward")
+    assert torch.equal(backbone.logprobs(batch, "policy"), base)
+    assert not torch.allclose(backbone.logprobs(batch, "reward"), base)
+    assert torch.equal(backbone.logprobs(batch, None), base)
+
+
+def test_gradients_equal_those_of_plain_peft():
+    rows = some_rows()[:2]
+    backbone = tiny_backbone(first_layer=1)
+    disturb(backbone, "policy")
+    batch = collate(rows)
+    weights = torch.linspace(-1, 1, len(batch.targets))
+    (backbone.logprobs(batch, "policy") * weights).sum().backward()
+    ours = {name: p.grad.clone() for name, p in backbone.parameters("policy").items() if p.grad is not None}
+    assert len(ours) == 3 * 7 * 2  # layers 1 to 3, seven targets, A and B
+
+    plain = tiny_backbone(first_layer=1)
+    disturb(plain, "policy")
+    model = plain._model
+    for module in model.modules():
+        vars(module).pop("forward", None)  # PEFT's own forward again
+    start = 0
+    for row in rows:
+        for response in row.responses:
+            logits = model(input_ids=torch.tensor([row.prompt + response])).logits[0].log_softmax(-1)
+            part = logits[len(row.prompt) - 1 : -1].gather(1, torch.tensor(response)[:, None])[:, 0]
+            (part * weights[start : start + len(response)]).sum().backward()
+            start += len(response)
+    for name, parameter in plain.parameters("policy").items():
+        assert parameter.grad is not None
+        assert torch.allclose(ours[name], parameter.grad, rtol=1e-3, atol=1e-5), name
+
+
+def test_kernels_by_gradcheck():
+    g = torch.Generator().manual_seed(4)
+
+    def draw(*shape: int, wanted: bool = True) -> torch.Tensor:
+        return torch.randn(*shape, generator=g, dtype=torch.float64).requires_grad_(wanted)
+
+    targets = torch.tensor([0, 3, 8, 3, 1])
+    assert torch.autograd.gradcheck(TokenLogprobs.apply, (draw(5, 4), draw(9, 4, wanted=False), targets))
+    x, w, a, b = draw(2, 3, 4), draw(5, 4, wanted=False), draw(2, 4), draw(5, 2)
+    assert torch.autograd.gradcheck(LowRankLinear.apply, (x, w, a, b, 0.5))
+    assert torch.allclose(LowRankLinear.apply(x, w, a, b, 0.5), x @ w.t() + 0.5 * (x @ a.t()) @ b.t())
+
+
+def test_token_logprobs_in_several_chunks():
+    g = torch.Generator().manual_seed(4)
+    hidden, weight = torch.randn(600, 8, generator=g), torch.randn(30, 8, generator=g)  # chunks of 256
+    targets = torch.randint(0, 30, (600,), generator=g)
+    want = (hidden @ weight.t()).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    assert torch.allclose(TokenLogprobs.apply(hidden, weight, targets), want, atol=1e-5)
+
+
+def test_saved_adapter_is_two_files_named_by_its_digest(tmp_path: Path):
+    backbone = tiny_backbone(first_layer=2)
+    disturb(backbone, "policy")
+    digest = backbone.save_adapter("policy", tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert digest == sha256((tmp_path / "adapter_model.safetensors").read_bytes()).hexdigest()
+    assert digest == backbone.digest("policy")
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["target_modules"] == [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    ]
+    assert (config["r"], config["lora_alpha"], config["layers_to_transform"]) == (4, 8.0, [2, 3])
+    names = backbone.state("policy")
+    assert "base_model.model.model.layers.2.self_attn.q_proj.lora_A.weight" in names
+    assert not any(".layers.1." in name for name in names)
+
+    other = tiny_backbone(first_layer=2)
+    assert other.digest("policy") != digest
+    other.load_adapter("policy", tmp_path)
+    assert other.digest("policy") == digest
+
+
+def test_reset_is_seeded():
+    backbone = tiny_backbone()
+    first = backbone.digest("policy")
+    backbone.reset("policy", seed=6)
+    assert backbone.digest("policy") != first
+    disturb(backbone, "policy")
+    backbone.reset("policy", seed=5)
+    assert backbone.digest("policy") == first
+
+
+def test_weights_that_do_not_fit_are_refused():
+    backbone = tiny_backbone()
+    before = backbone.digest("policy")
+    state = backbone.state("policy")
+    name = min(state)
+    for bad in (
+        {k: v for k, v in state.items() if k != name},
+        state | {name: state[name][:-1]},
+        state | {name: state[name] * float("nan")},
+        state | {"base_model.model.lm_head.lora_A.weight": state[name]},
+    ):
+        with pytest.raises(TamperedAdapter, match="1 tensors are missing"):
+            backbone.load_state("policy", bad)
+    assert backbone.digest("policy") == before
+
+
+def test_what_cannot_be_a_backbone_is_refused(tmp_path: Path):
+    with pytest.raises(ModelError, match="config.json is missing"):
+        Backbone.load(tmp_path)
+    with pytest.raises(ModelError, match="first_layer is 4, but .* has 4 layers"):
+        Backbone.load(tiny_model(), LoraShape(first_layer=4))
+
+
+def test_log_probabilities_are_of_a_distribution():
+    g = torch.Generator().manual_seed(9)
+    prompt = tokens(5, g)
+    backbone = tiny_backbone()
+    row = Row("all", prompt, tuple((token,) for token in range(VOCABULARY)))
+    assert backbone.logprobs(collate([row]), None).exp().sum().item() == pytest.approx(1, abs=1e-4)

@@ -1,0 +1,84 @@
+"""Rows that share a prompt: who sees whom, what predicts what, how rows are grouped and shortened."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliotrope.errors import InvalidInput
+from learner.rows import Row, batches, collate, make_row
+
+ROW = Row("a", (10, 11, 12), ((20, 21), (30, 31, 32)))
+
+
+def test_one_row_by_hand():
+    batch = collate([ROW])
+    assert batch.token_ids.tolist() == [[10, 11, 12, 20, 21, 30, 31, 32]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 3, 4, 5]]  # the second response starts at 3 again
+    assert batch.targets.tolist() == [20, 21, 30, 31, 32]
+    # the prompt's last token (2) predicts the first token of both
+    assert batch.predictors.tolist() == [2, 3, 2, 5, 6]
+    assert batch.owners.tolist() == [0, 0, 1, 1, 1]
+    assert batch.last.tolist() == [4, 7]
+
+
+def test_responses_do_not_see_each_other():
+    sees = [[j for j in range(8) if line[j]] for line in collate([ROW]).mask[0, 0].tolist()]
+    assert sees[2] == [0, 1, 2]
+    assert sees[4] == [0, 1, 2, 3, 4]
+    assert sees[5] == [0, 1, 2, 5]  # not 3 and 4, the other response
+    assert sees[7] == [0, 1, 2, 5, 6, 7]
+
+
+def test_padding_is_never_seen_and_never_predicted():
+    batch = collate([ROW, Row("b", (40,), ((50,), (60,)))])
+    assert batch.targets.tolist() == [20, 21, 30, 31, 32, 50, 60]
+    assert batch.predictors.tolist() == [2, 3, 2, 5, 6, 8, 8]  # the second row starts at flat index 8
+    assert batch.owners.tolist() == [0, 0, 1, 1, 1, 2, 3]
+    assert batch.last.tolist() == [4, 7, 9, 10]
+    real = batch.mask[1, 0, :3]
+    assert not real[:, 3:].any()
+    assert batch.mask[1, 0].any(-1).all()  # no position has nothing to look at: no 0 / 0 in the softmax
+
+
+def test_a_batch_stays_within_its_token_budget():
+    rows = [Row(str(n), (1,) * n, ((2,),)) for n in (3, 9, 4, 9, 30, 5)]  # n + 1 tokens each
+    groups = [batch.ids for batch in batches(rows, token_budget=20)]
+    # longest first: 31 alone although beyond the budget; 10 + 10; then 6, 5, 4 padded to 6: 18
+    assert groups == [("30",), ("9", "9"), ("5", "4", "3")]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=20), st.integers(10, 90)
+)
+def test_every_row_is_in_one_batch(sizes: list[tuple[int, int]], budget: int):
+    rows = [Row(str(i), (1,) * p, ((2,) * r, (3,))) for i, (p, r) in enumerate(sizes)]
+    made = batches(rows, budget)
+    assert sorted(id for batch in made for id in batch.ids) == sorted(row.id for row in rows)
+    assert all(batch.token_ids.numel() <= budget or len(batch.ids) == 1 for batch in made)
+
+
+def test_a_long_prompt_loses_its_oldest_messages():
+    # messages begin at 0, 4 and 7; 10 prompt tokens + 2 + 3 = 15, limit 12: dropping 3 means dropping to 4
+    row = make_row("a", range(10), [(90, 91), (92, 93, 94)], max_tokens=12, bounds=(0, 4, 7))
+    assert row.prompt == (4, 5, 6, 7, 8, 9)
+    assert row.dropped == 4
+    assert row.responses == ((90, 91), (92, 93, 94))
+    assert make_row("a", range(10), [(90, 91), (92, 93, 94)], max_tokens=15, bounds=(0, 4, 7)).dropped == 0
+
+
+@pytest.mark.parametrize(
+    ("bounds", "limit", "words"),
+    [((), 12, "message bounds are unknown"), ((0, 4, 7), 7, "no message of the prompt can be dropped")],
+)
+def test_a_response_is_never_cut(bounds: tuple[int, ...], limit: int, words: str):
+    with pytest.raises(InvalidInput, match=f"example a: 15 tokens, {limit} allowed.*{words}"):
+        make_row("a", range(10), [(90, 91), (92, 93, 94)], max_tokens=limit, bounds=bounds)
+
+
+@pytest.mark.parametrize(("prompt", "responses"), [((), [(1,)]), ((1,), [(1,), ()]), ((1,), [])])
+def test_nothing_to_learn_from_is_refused(prompt: tuple[int, ...], responses: list[tuple[int, ...]]):
+    with pytest.raises(InvalidInput, match="empty"):
+        make_row("a", prompt, responses, max_tokens=9)

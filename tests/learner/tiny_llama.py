@@ -1,0 +1,78 @@
+"""A tiny random Llama as the learner's backbone, and preferences about random tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from learner.backbone import Backbone, LoraShape
+
+VOCABULARY = 96
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference as feedback/join.py would give it."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    chosen_ids: tuple[int, ...]
+    rejected_ids: tuple[int, ...]
+    user: str = "ada"
+    conversation: str = "c"
+    time: float = 0.0
+    weight: float = 1.0
+    tie: bool = False
+    strength: float = 0.0
+    held_out: bool = False
+
+
+@cache
+def tiny_model() -> Path:
+    """Folder of a random 4-layer Llama, the same in every process."""
+    torch.manual_seed(11)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+    )
+    folder = Path(mkdtemp(prefix="tiny-llama-"))
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def tiny_backbone(first_layer: int = 0, rank: int = 4, adapters: tuple[str, ...] = ("policy",)) -> Backbone:
+    """Fresh adapters over the tiny base, A seeded."""
+    backbone = Backbone.load(
+        tiny_model(), LoraShape(rank=rank, alpha=8.0, first_layer=first_layer), adapters=adapters
+    )
+    for adapter in adapters:
+        backbone.reset(adapter, seed=5)
+    return backbone
+
+
+def tokens(count: int, generator: torch.Generator) -> tuple[int, ...]:
+    return tuple(torch.randint(0, VOCABULARY, (count,), generator=generator).tolist())
+
+
+def pairs(count: int, favourite: int = 7, seed: int = 3) -> list[Pair]:
+    """Random prompts; the chosen response has a third of its tokens replaced by the favourite one."""
+    g = torch.Generator().manual_seed(seed)
+    made = []
+    for i in range(count):
+        chosen = list(tokens(9 + i % 4, g))
+        chosen[::3] = [favourite] * len(chosen[::3])
+        made.append(
+            Pair(f"p{i:03}", tokens(5 + i % 5, g), tuple(chosen), tokens(8 + i % 3, g), user=f"u{i % 6}")
+        )
+    return made
