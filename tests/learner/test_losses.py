@@ -131,5 +131,7 @@ def test_autograd_in_float64():
     four = [torch.randn(5, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(4)]
     shares = torch.rand(5, generator=generator, dtype=torch.float64)
     ties = torch.tensor([True, False, False, True, False])
-    assert torch.autograd.gradcheck(lambda *x: dpo(*x, beta=0.3, weights=shares, label_smoothing=0.2).loss, four)
+    assert torch.autograd.gradcheck(
+        lambda *x: dpo(*x, beta=0.3, weights=shares, label_smoothing=0.2).loss, four
+    )
     assert torch.autograd.gradcheck(lambda a, b, m: bradley_terry(a, b, m, shares, ties).loss, four[:3])

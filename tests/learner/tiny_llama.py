@@ -73,6 +73,8 @@ def pairs(count: int, favourite: int = 7, seed: int = 3) -> list[Pair]:
         chosen = list(tokens(9 + i % 4, g))
         chosen[::3] = [favourite] * len(chosen[::3])
         made.append(
-            Pair(f"p{i:03}", tokens(5 + i % 5, g), tuple(chosen), tokens(8 + i % 3, g), user=f"u{i % 6}")
+            Pair(
+                f"p{i:03}-{seed}", tokens(5 + i % 5, g), tuple(chosen), tokens(8 + i % 3, g), user=f"u{i % 6}"
+            )
         )
     return made

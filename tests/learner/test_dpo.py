@@ -1,0 +1,152 @@
+"""Policy updates on a tiny model: they learn, repeat bit by bit, cap persons, and undo what is not finite."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import log
+
+import pytest
+import torch
+
+from heliotrope.errors import FailedPrecondition
+from learner.dpo import DpoSettings, NotFinite, Progress, evaluate, train_policy
+from learner.examples import rows_of, weights
+from learner.prepared import PreparedStore, log_ratios
+from learner.rows import collate
+from tests.learner.tiny_llama import Pair, pairs, tiny_backbone
+
+SETTINGS = DpoSettings(learning_rate=5e-3, epochs=3, batch_pairs=8, token_budget=200)
+DAY = 86400.0
+
+
+def train(first_layer: int = 2, settings: DpoSettings = SETTINGS, examples: list[Pair] | None = None):
+    examples = pairs(48) if examples is None else examples
+    backbone, store = tiny_backbone(first_layer), PreparedStore()
+    update = train_policy(backbone, examples, [1.0] * len(examples), settings, store)
+    return backbone, store, update
+
+
+def test_learns_a_taste_that_carries_over_to_new_prompts():
+    backbone, store, update = train()
+    assert (update.pairs, update.steps) == (48, 18)  # 48 pairs / 8 a step x 3 epochs
+    assert update.last.loss < update.first.loss < log(2)
+    assert update.last.accuracy > 0.9
+    fresh = pairs(40, seed=4)
+    before = evaluate(backbone, fresh, SETTINGS, store, adapter=None)
+    after = evaluate(backbone, fresh, SETTINGS, store)
+    assert before is not None
+    assert after is not None
+    assert (before.accuracy, before.margin, before.kl) == (0.5, 0, 0)  # base against itself: no opinion
+    assert before.loss == pytest.approx(log(2))
+    assert after.accuracy > 0.85
+    assert after.margin > 0.1
+
+
+def test_the_same_inputs_give_the_same_digest():
+    first, _, update = train()
+    second, _, again = train()
+    assert first.digest("policy") == second.digest("policy")
+    assert update.example_ids == again.example_ids
+    other, _, _ = train(settings=replace(SETTINGS, seed=2))
+    assert other.digest("policy") != first.digest("policy")
+    one_vote_changed = pairs(48)
+    vote = one_vote_changed[7]
+    one_vote_changed[7] = replace(vote, chosen_ids=vote.rejected_ids, rejected_ids=vote.chosen_ids)
+    changed, _, _ = train(examples=one_vote_changed)
+    assert changed.digest("policy") != first.digest("policy")
+
+
+def test_micro_batches_do_not_change_a_step():
+    whole, _, _ = train(settings=replace(SETTINGS, epochs=1, token_budget=10_000))
+    cut, _, _ = train(settings=replace(SETTINGS, epochs=1, token_budget=64))
+    for name, tensor in whole.state("policy").items():
+        assert torch.allclose(tensor, cut.state("policy")[name], atol=2e-4), name
+
+
+def test_weights_start_from_where_the_adapter_stands():
+    backbone, store, _ = train()
+    stands = backbone.state("policy")
+    ratios = log_ratios(backbone, rows_of(pairs(4), 99)[0], store, "policy")
+    assert max(r.abs().max().item() for r in ratios.values()) > 0.5
+    other = tiny_backbone(2)
+    other.load_state("policy", stands)
+    seen: list[Progress] = []
+    train_policy(other, pairs(48), [1.0] * 48, replace(SETTINGS, epochs=1), store, seen.append)
+    assert seen[0].metrics.accuracy > 0.9  # of the first step, before it learned anything
+    assert [p.step for p in seen] == [1, 2, 3, 4, 5, 6]
+
+
+def test_ties_held_out_and_weightless_pairs_are_not_trained_on():
+    examples = pairs(6)
+    examples[0] = replace(examples[0], tie=True)
+    examples[1] = replace(examples[1], held_out=True)
+    examples[3] = replace(examples[3], rejected_ids=())
+    shares = [1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
+    update = train_policy(tiny_backbone(2), examples, shares, SETTINGS, PreparedStore())
+    assert sorted(update.example_ids) == ["p004-3", "p005-3"]
+    assert list(update.refused) == ["p003-3"]
+    assert "empty" in update.refused["p003-3"]
+    with pytest.raises(FailedPrecondition, match="no usable preference among 6"):
+        train_policy(tiny_backbone(2), examples, [0.0] * 6, SETTINGS, PreparedStore())
+
+
+def test_a_weight_is_as_good_as_a_repetition():
+    # one pair says up, its mirror image says down; with shares 3 : 1 the first one wins
+    pair = pairs(1)[0]
+    mirror = replace(pair, id="mirror", chosen_ids=pair.rejected_ids, rejected_ids=pair.chosen_ids)
+    settings = replace(SETTINGS, epochs=12)
+    for shares, sign in (([3.0, 1.0], 1), ([1.0, 3.0], -1)):
+        backbone, store = tiny_backbone(2), PreparedStore()
+        train_policy(backbone, [pair, mirror], shares, settings, store)
+        measured = evaluate(backbone, [pair], settings, store)
+        assert measured is not None
+        assert measured.margin * sign > 0
+
+
+def test_not_finite_stops_names_the_examples_and_undoes():
+    backbone, store = tiny_backbone(2), PreparedStore()
+    examples = pairs(8)
+    rows, _ = rows_of(examples, 99)
+    store.prepare(backbone, rows)
+    states = store["p003-3"].states
+    assert states is not None
+    states[0, 0] = float("nan")
+    before = backbone.digest("policy")
+    with pytest.raises(NotFinite, match="not finite in examples p003-3$"):
+        train_policy(backbone, examples, [1.0] * 8, SETTINGS, store)
+    assert backbone.digest("policy") == before
+
+
+def test_what_is_prepared_equals_what_is_computed_anew():
+    backbone, store, _ = train()
+    rows, _ = rows_of(pairs(5), 99)
+    batch = collate(rows)
+    kept = backbone.logprobs(batch, "policy", store.states(backbone, batch))
+    assert torch.allclose(kept, backbone.logprobs(batch, "policy"), atol=2e-5)
+    tight = PreparedStore(max_bytes=1)
+    tight.prepare(backbone, rows)
+    assert [tight[row.id].states for row in rows] == [None] * 5  # dropped for memory, references kept
+    assert torch.allclose(tight.reference(batch), store.reference(batch), atol=1e-4)
+    assert torch.equal(tight.states(backbone, batch), backbone.lower(batch))
+
+
+def test_weights_halve_with_age():
+    votes = [Pair(str(i), (1,), (2,), (3,), user=f"u{i}", time=day * DAY) for i, day in enumerate((10, 5, 0))]
+    votes[2] = replace(votes[2], weight=0.5)
+    got = weights(votes, now=10 * DAY, half_life=5 * DAY, person_share=1.0)
+    assert got == pytest.approx([1.0, 0.5, 0.125])  # 1, 2^-1, 0.5 * 2^-2
+
+
+def test_nobody_outweighs_the_cap():
+    def votes(user: str, count: int) -> list[Pair]:
+        return [Pair(f"{user}{i}", (1,), (2,), (3,), user=user) for i in range(count)]
+
+    loud, crowd = votes("loud", 300), [vote for i in range(700) for vote in votes(f"u{i}", 1)]
+    got = weights(loud + crowd, now=0, half_life=DAY)
+    # 1 % of 1,000 votes is 10 (below 20): 300 votes weigh 10 together, the others 1 each
+    assert sum(got[:300]) == pytest.approx(10)
+    assert got[300:] == [1.0] * 700
+    # of 100,000 votes 1 % would be 1,000: the 20 votes bind
+    assert sum(weights(loud + crowd * 142 + votes("x", 300), 0, DAY)[:300]) == pytest.approx(20)
+    # two people alone: 1 % of 4 is less than one vote; one vote each is left, 0.5 + 0.5 and 0.5 + 0.5
+    assert weights(votes("a", 2) + votes("b", 2), 0, DAY) == pytest.approx([0.5] * 4)
