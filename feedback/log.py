@@ -1,0 +1,99 @@
+"""The one door to the log: append durably, read from positions. Facts in the past tense, never changed.
+
+Topics: `exchanges` (what was answered), `feedback` (judgements, consent, erasure), `policy` (states of versions).
+Offsets rise within a topic, from 1, not always by one. Two implementations keep one contract suite: SqliteLog here,
+Kafka for more machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from heliotrope.errors import InvalidInput
+from heliotrope.v1.events_pb2 import Event
+
+EXCHANGES, FEEDBACK, POLICY = TOPICS = ("exchanges", "feedback", "policy")
+MAX_BYTES = 900 * 1024
+"""Largest serialised event: 900 KiB, under Kafka's default of 1 MiB with room for headers."""
+
+_TOPIC = {
+    "response_started": EXCHANGES,
+    "response_served": EXCHANGES,
+    "feedback_given": FEEDBACK,
+    "feedback_retracted": FEEDBACK,
+    "consent_changed": FEEDBACK,
+    "erasure_requested": FEEDBACK,
+    "erasure_done": FEEDBACK,
+    "policy_state_changed": POLICY,
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One place of a topic. `event` is None where the stored bytes do not parse; `problem` then says why."""
+
+    topic: str
+    offset: int
+    event: Event | None
+    problem: str = ""
+
+
+class Log(Protocol):
+    """Append-only. One process writes, any number read."""
+
+    def append(self, events: Sequence[Event]) -> list[int]:
+        """Commit all or none, durably; the offset of each.
+
+        An event whose id is in the log already, or twice in the batch, is dropped and gets the first one's offset.
+        Raises InvalidInput (no id, no content, too large), ResourceExhausted (disk full), LogError; then nothing
+        was written.
+        """
+        ...
+
+    def read(self, topic: str, after: int, limit: int) -> list[Record]:
+        """At most `limit` records of a topic with offset > `after`, rising. Raises LogError."""
+        ...
+
+    def find(self, event_id: str) -> Event | None:
+        """The event of that id, if it was committed."""
+        ...
+
+    def end(self, topic: str) -> int:
+        """The newest offset of a topic; 0 when it is empty."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections; idempotent."""
+        ...
+
+
+def topic_of(event: Event) -> str:
+    """The topic that an event belongs to. Raises InvalidInput for one without content."""
+    what = event.WhichOneof("what")
+    if what is None:
+        raise InvalidInput(f"event {event.event_id!r} has no content; set one of {', '.join(_TOPIC)}")
+    return _TOPIC[what]
+
+
+def key_of(event: Event) -> str:
+    """What keeps order together: the conversation, or the person for consent and erasure."""
+    return event.conversation_id or f"user:{event.user}"
+
+
+def pack(event: Event) -> bytes:
+    """Bytes to store. Raises InvalidInput without an id, or above MAX_BYTES."""
+    if not event.event_id:
+        raise InvalidInput("an event has no event_id; give it a UUID so that repeats are dropped")
+    value = event.SerializeToString()
+    if len(value) > MAX_BYTES:
+        raise InvalidInput(f"event {event.event_id} has {len(value)} bytes, at most {MAX_BYTES} fit; shorten its text")
+    return value
+
+
+def read_all(log: Log, topic: str, after: int = 0, page: int = 500) -> Iterator[Record]:
+    """Every record of a topic after a position, until the end as it is then."""
+    while records := log.read(topic, after, page):
+        yield from records
+        after = records[-1].offset
