@@ -210,7 +210,7 @@ class VllmEngine:
             try:
                 await self._running().add_lora(request)
                 await self._running().pin_lora(request.lora_int_id)
-            except Exception as error:  # noqa: BLE001 - vLLM sends its worker's errors as plain Exception
+            except Exception as error:
                 raise EngineError(f"vLLM does not take {adapter.name}: {error}") from error
             self._residents[adapter.name] = request
 

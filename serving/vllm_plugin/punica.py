@@ -6,6 +6,7 @@ row gathers a copy of its weights. It can go when upstream skips −1 and groups
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def add_rows(y: Tensor, rows: Rows, columns: slice, delta_in: Tensor, b: Tensor)
 class GroupedPunicaWrapper(PunicaWrapperCPU):
     """y[rows of slot] += (x[rows] Aᵀ) Bᵀ for each slot in the batch; other rows of y are not touched at all."""
 
-    groups: Groups = []
+    groups: Sequence[tuple[int, Rows]] = ()
 
     def update_metadata(self, mapping: Any, lora_index_to_id: list[int | None], *args: Any, **kwargs: Any) -> None:
         """Called by vLLM whenever the batch, or what lies in the slots, has changed."""

@@ -1,0 +1,105 @@
+"""Does a loaded adapter speak as its trainer recorded? Forced tokens, served against the trainer's log-probabilities.
+
+Catches what hashes cannot: the right weights used wrongly (scaling, layout, leaking operations, a wrong base).
+Tolerances: DESIGN §5 (bfloat16 differs by 0.045 nats a token with nothing wrong; float32 by 0.0001 at most).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from heliotrope.adapter_files import BEHAVIOUR
+from heliotrope.errors import RegistryError
+from serving.engine import Adapter, Engine, EngineError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """float32, bfloat16: largest mean |served − recorded|, nats a token. apart: how far the records of version and
+    base must lie from each other, in the mean, before the served one has to be nearer its own."""
+
+    min_prompts: int = 16
+    min_tokens: int = 256
+    float32: float = 1e-3
+    bfloat16: float = 0.10
+    apart: float = 0.02
+
+    def tolerance(self, dtype: str) -> float:
+        """For an engine of that dtype."""
+        return self.float32 if dtype == "float32" else self.bfloat16
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt: log-probabilities (nats, temperature 1) of token_ids[start:] by the version, its parent and base."""
+
+    token_ids: tuple[int, ...]
+    start: int
+    own: tuple[float, ...]
+    parent: tuple[float, ...]
+    base: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.token_ids) - self.start
+        if not 1 <= self.start < len(self.token_ids) or {len(self.own), len(self.parent), len(self.base)} != {n}:
+            raise ValueError(f"start {self.start} of {len(self.token_ids)} tokens, {len(self.own)} log-probabilities")
+        if not all(math.isfinite(x) and x <= 1e-6 for x in (*self.own, *self.parent, *self.base)):
+            raise ValueError("a log-probability is positive or not finite")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the check measured: means of |served − record| over all forced tokens, nats."""
+
+    prompts: int
+    tokens: int
+    from_own: float
+    from_parent: float
+    from_base: float
+
+
+def read_record(folder: Path, limits: Limits = Limits()) -> list[Item]:
+    """The trainer's record of a version. Raises RegistryError when it is missing, malformed or too short."""
+    path = folder / BEHAVIOUR
+    try:
+        raw = json.loads(path.read_bytes())["items"]
+        items = [Item(**{k: v if k == "start" else tuple(v) for k, v in item.items()}) for item in raw]
+    except FileNotFoundError as error:
+        raise RegistryError(f"{folder} has no {BEHAVIOUR}; publish the version with its record") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RegistryError(f"{path} is not a record of forced tokens ({error}); publish the version again") from error
+    tokens = sum(len(item.own) for item in items)
+    if len(items) < limits.min_prompts or tokens < limits.min_tokens:
+        wanted = f"{limits.min_tokens} tokens over {limits.min_prompts} prompts"
+        raise RegistryError(f"{path} forces {tokens} tokens over {len(items)} prompts; record at least {wanted}")
+    return items
+
+
+async def check_behaviour(engine: Engine, adapter: Adapter, items: Sequence[Item], limits: Limits) -> Figures:
+    """Score every item with the loaded adapter. Raises EngineError when it does not speak as recorded."""
+    scores = await asyncio.gather(*(engine.score(item.token_ids, adapter) for item in items))
+    served = [x for item, row in zip(items, scores, strict=True) for x in row[item.start - 1 :]]
+    own, parent, base = ([x for item in items for x in getattr(item, who)] for who in ("own", "parent", "base"))
+    figures = Figures(len(items), len(served), *(mean_gap(served, record) for record in (own, parent, base)))
+    limit = limits.tolerance(engine.dtype)
+    if not figures.from_own <= limit:
+        raise EngineError(
+            f"{adapter.version} speaks {figures.from_own:.4f} nats a token away from its trainer's record, over the "
+            f"{limit:g} allowed in {engine.dtype}; check that base model and template are the trainer's"
+        )
+    if mean_gap(own, base) > limits.apart and figures.from_own >= figures.from_base:
+        raise EngineError(
+            f"{adapter.version} speaks like the base model ({figures.from_base:.4f} nats a token away from base, "
+            f"{figures.from_own:.4f} from its own record); the adapter is not in effect"
+        )
+    return figures
+
+
+def mean_gap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Mean of |aᵢ − bᵢ|; NaN where any is."""
+    return sum(abs(x - y) for x, y in zip(a, b, strict=True)) / len(a)

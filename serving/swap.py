@@ -1,0 +1,263 @@
+"""Hot swap: READY seen → verify → load → identity → behaviour → route → drain → unload.
+
+Routing reads one attribute (`Swapper.live`), so a response starts wholly on the old version or wholly on the new one,
+and ends on the one that it began with. A failure at any step leaves the old version serving and names the cause.
+One event loop; swaps take turns, requests never wait for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from heliotrope.errors import FailedPrecondition, HeliotropeError, NotFound
+from heliotrope.registry import PolicyVersion, Registry
+from serving.behaviour import Limits, check_behaviour, read_record
+from serving.engine import Adapter, Engine, EngineError
+from serving.slots import SLOTS, Role, SlotTable
+
+log = logging.getLogger(__name__)
+
+
+class SwapError(FailedPrecondition):
+    """A version was not taken. `step` is verify, load, identity or behaviour; the cause is chained."""
+
+    def __init__(self, name: str, step: str, cause: Exception) -> None:
+        super().__init__(f"{name} is not taken, it failed at {step}: {cause}")
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """previous, current: None is the base. in_flight: responses that were running at the moment of routing."""
+
+    previous: Adapter | None
+    current: Adapter | None
+    in_flight: int
+    seconds: float
+
+
+def adapter_of(version: PolicyVersion) -> Adapter:
+    """How the engine names a version of the registry."""
+    return Adapter(version.name, version.digest, version.path)
+
+
+def number_of(adapter: Adapter | None) -> int:
+    """The N of `policy-vN`; 0 for the base."""
+    return int(adapter.version.removeprefix("policy-v")) if adapter else 0
+
+
+class Swapper:
+    """The engine's residents and where new responses go. `live` and `canary` are read by routing; None is base."""
+
+    def __init__(self, engine: Engine, registry: Registry, slots: int = SLOTS, limits: Limits | None = None) -> None:
+        self.engine, self.registry = engine, registry
+        self.table, self.limits = SlotTable(slots), limits or Limits()
+        self.live: Adapter | None = None
+        self.canary: Adapter | None = None
+        self._swapping, self._shadowing = asyncio.Lock(), asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._drains: dict[str, asyncio.Task[None]] = {}
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def using(self, adapter: Adapter | None) -> Iterator[Adapter | None]:
+        """Count a response as running on `adapter`, so that it stays loaded. Raises Unavailable if not resident."""
+        self.table.acquire(adapter)
+        try:
+            yield adapter
+        finally:
+            self.table.release(adapter)
+            self._changed.set()
+
+    @asynccontextmanager
+    async def borrow(self, version: PolicyVersion) -> AsyncIterator[Adapter]:
+        """Any version for samples: a resident is used as it is, another one waits for the shadow's seat."""
+        adapter = adapter_of(version)
+        await self.ensure(version)
+        with self.using(adapter):
+            yield adapter
+
+    async def ensure(self, version: PolicyVersion) -> Adapter:
+        """Make a version resident, in the shadow's seat unless it has another. Raises SwapError."""
+        adapter = adapter_of(version)
+        async with self._shadowing:
+            while not ((slot := self.table.find(adapter)) and slot.ready):
+                await self._gone(adapter)
+                await self._vacate_shadow()
+                if self.table.has_room(Role.SHADOW):
+                    await self._take(version, Role.SHADOW)
+        return adapter
+
+    async def drop_shadow(self, adapter: Adapter) -> None:
+        """Free the shadow's seat once its samples have ended, when `adapter` holds it."""
+        async with self._shadowing:
+            if (slot := self.table.find(adapter)) and slot.role is Role.SHADOW:
+                await self._vacate_shadow()
+
+    async def _vacate_shadow(self) -> None:
+        if (slot := self.table.holder(Role.SHADOW)) and slot.ready:
+            await self._until(lambda: self.table.in_flight(slot.adapter) == 0)
+            if self.table.find(slot.adapter) == slot:
+                await self._unload(slot.adapter)
+        if not self.table.has_room(Role.SHADOW):
+            await self._until(lambda: self.table.has_room(Role.SHADOW))
+
+    # --- swaps --------------------------------------------------------------------------------------------------------
+
+    async def make_live(self, version: int) -> Swapped:
+        """Route new responses to a version; 0 is the base. Raises SwapError or NotFound, and then nothing changed.
+
+        A resident version (last good, canary) is routed to at once: a rollback waits for nothing.
+        """
+        began = time.monotonic()
+        if self._is_live(version):
+            return Swapped(self.live, self.live, self._running(), 0.0)
+        if (quick := self._ready_version(version)) or version == 0:
+            return self._route(quick, began)
+        async with self._swapping:
+            adapter = await self._resident(version)
+            return self._route(adapter, began)
+
+    async def make_canary(self, version: int) -> Adapter:
+        """Load and check a version, and offer it as `canary`. Raises as `make_live`."""
+        async with self._swapping:
+            adapter = await self._resident(version)
+            if adapter != self.live:
+                if (holder := self.table.holder(Role.CANARY)) and holder.adapter != adapter:
+                    self._drain(holder.adapter)
+                self.table.move(adapter, Role.CANARY)
+                self.canary = adapter
+            return adapter
+
+    def end_canary(self) -> None:
+        """No new response goes to the canary; it drains."""
+        adapter, self.canary = self.canary, None
+        if adapter is not None and (slot := self.table.find(adapter)) and slot.role is Role.CANARY:
+            self._drain(adapter)
+
+    async def stop(self) -> None:
+        """Give up waiting for what drains; the engine is about to stop."""
+        drains = list(self._drains.values())
+        for task in drains:
+            task.cancel()
+        await asyncio.gather(*drains, return_exceptions=True)
+
+    def residents(self) -> dict[str, Role]:
+        """Versions in slots, by name."""
+        return {slot.adapter.version: slot.role for slot in self.table.residents()}
+
+    def _is_live(self, version: int) -> bool:
+        return (self.live.version if self.live else "policy-v0") == f"policy-v{version}"
+
+    def _ready_version(self, version: int) -> Adapter | None:
+        name = f"policy-v{version}"
+        return next((s.adapter for s in self.table.residents() if s.ready and s.adapter.version == name), None)
+
+    def _running(self) -> int:
+        adapters = [None, *(slot.adapter for slot in self.table.residents())]
+        return sum(self.table.in_flight(adapter) for adapter in adapters)
+
+    async def _resident(self, version: int) -> Adapter:
+        """The version's adapter, loaded and checked; waits for a seat when all are taken."""
+        try:
+            read = await asyncio.to_thread(self.registry.read, version)
+        except NotFound:
+            raise
+        except HeliotropeError as error:
+            raise SwapError(f"policy-v{version}", "verify", error) from error
+        adapter = adapter_of(read)
+        while not ((slot := self.table.find(adapter)) and slot.ready):
+            await self._gone(adapter)
+            await self._until(lambda: self.table.has_room(Role.LOADING))
+            await self._take(read, Role.LOADING)
+        return adapter
+
+    async def _take(self, version: PolicyVersion, role: Role) -> None:
+        """Seat, load, and both checks. On failure the seat is free again."""
+        adapter, step = adapter_of(version), "verify"
+        self.table.seat(adapter, role)
+        try:
+            items = await asyncio.to_thread(read_record, version.path, self.limits)
+            step = "load"
+            await self.engine.load(adapter)
+            step = "identity"
+            await self._check_identity(adapter)
+            step = "behaviour"
+            figures = await check_behaviour(self.engine, adapter, items, self.limits)
+        except BaseException as error:
+            await self._unload(adapter)
+            if isinstance(error, HeliotropeError):
+                raise SwapError(adapter.version, step, error) from error
+            raise
+        self.table.set_ready(adapter, True)
+        self._changed.set()
+        log.info("%s is resident as %s: %s", adapter.name, role, figures)
+
+    async def _check_identity(self, adapter: Adapter) -> None:
+        wanted, found = await self.engine.file_hashes(adapter), await self.engine.slot_hashes(adapter)
+        wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        if wrong:
+            name = wrong[0]
+            what = "missing" if name not in found else "not in the file" if name not in wanted else "different"
+            raise EngineError(f"{len(wrong)} matrices in the slot are not the file's; {name} is {what}; load it again")
+
+    def _route(self, adapter: Adapter | None, began: float) -> Swapped:
+        """The moment of the swap: nothing awaits between its first line and its last."""
+        previous, running = self.live, self._running()
+        forward = number_of(adapter) > number_of(previous)
+        if adapter is not None and adapter == self.canary:
+            self.canary = None
+        if previous is not None:
+            self.table.move(previous, Role.DRAINING)
+        if forward and (good := self.table.holder(Role.LAST_GOOD)):
+            self._drain(good.adapter)
+        if adapter is not None:
+            self.table.move(adapter, Role.LIVE)
+        self.live = adapter
+        if previous is not None:  # a version that was rolled back is no longer good
+            self.table.move(previous, Role.LAST_GOOD) if forward else self._drain(previous)
+        self._changed.set()
+        return Swapped(previous, adapter, running, time.monotonic() - began)
+
+    def _drain(self, adapter: Adapter) -> None:
+        self.table.move(adapter, Role.DRAINING)
+        task = self._drains.get(adapter.name)
+        if task is None or task.done():
+            self._drains[adapter.name] = asyncio.create_task(self._drained(adapter), name=f"drain {adapter.name}")
+
+    async def _drained(self, adapter: Adapter) -> None:
+        """Unload once nothing runs on it, unless it has been called back into service meanwhile."""
+
+        def settled() -> bool:
+            slot = self.table.find(adapter)
+            return slot is None or slot.role is not Role.DRAINING or self.table.in_flight(adapter) == 0
+
+        await self._until(settled)
+        if (slot := self.table.find(adapter)) and slot.role is Role.DRAINING:
+            await self._unload(adapter)
+
+    async def _unload(self, adapter: Adapter) -> None:
+        self.table.set_ready(adapter, False)
+        try:
+            await self.engine.unload(adapter)
+        except HeliotropeError as error:
+            log.warning("%s could not be unloaded and keeps its slot: %s", adapter.name, error)
+            self.table.move(adapter, Role.DRAINING)
+            return
+        self.table.leave(adapter)
+        self._changed.set()
+
+    async def _gone(self, adapter: Adapter) -> None:
+        """Wait while the adapter is being loaded or unloaded by someone else."""
+        await self._until(lambda: (slot := self.table.find(adapter)) is None or slot.ready)
+
+    async def _until(self, settled: Callable[[], bool]) -> None:
+        while not settled():
+            self._changed.clear()
+            await self._changed.wait()

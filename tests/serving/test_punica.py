@@ -1,0 +1,117 @@
+"""Grouped LoRA on CPU against the plain formula, row by row; no engine is started."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.vllm_plugin import WRAPPER
+from serving.vllm_plugin.punica import GroupedPunicaWrapper, group_rows
+
+SLOTS, RANK, IN = 4, 3, 5
+SLICES = (6, 2, 2)  # q, k, v of grouped-query attention: unequal widths
+
+
+class Mapping:
+    """What vLLM hands over: a LoRA id per token (0 = none) and per sampled row."""
+
+    def __init__(self, ids: list[int], is_prefill: bool) -> None:
+        self.index_mapping = self.prompt_mapping = tuple(ids)
+        self.is_prefill = is_prefill
+
+
+def wrapper(ids: list[int], is_prefill: bool = True) -> GroupedPunicaWrapper:
+    """LoRA ids 11..14 lie in slots 0..3."""
+    made = GroupedPunicaWrapper(64, max_batches=64, device="cpu")
+    made.update_metadata(Mapping(ids, is_prefill), [11, 12, 13, 14], SLOTS + 1, 100)
+    return made
+
+
+def weights(dtype: torch.dtype = torch.float32, slices: tuple[int, ...] = SLICES):
+    torch.manual_seed(0)
+    a = tuple(torch.randn(SLOTS, 1, RANK, IN, dtype=dtype) for _ in slices)
+    b = tuple(torch.randn(SLOTS, 1, width, RANK, dtype=dtype) for width in slices)
+    return a, b
+
+
+def expected(y, x, ids, a, b, slices=SLICES):
+    """yᵢ[slice] + B (A xᵢ) for the slot of row i, one row and one slice at a time."""
+    out = y.clone()
+    for i, lora_id in enumerate(ids):
+        start = 0
+        for a_s, b_s, width in zip(a, b, slices, strict=True):
+            if lora_id:
+                out[i, start : start + width] += b_s[lora_id - 11, 0] @ (a_s[lora_id - 11, 0] @ x[i])
+            start += width
+    return out
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from((0, 11, 12, 13, 14)), min_size=1, max_size=24), st.booleans())
+def test_every_row_gets_its_own_adapter_and_base_rows_are_untouched(ids: list[int], is_prefill: bool) -> None:
+    a, b = weights()
+    x, y = torch.randn(len(ids), IN), torch.randn(len(ids), sum(SLICES))
+    before = y.clone()
+    wanted = expected(y, x, ids, a, b)
+    wrapper(ids, is_prefill).add_lora_linear(y, x, a, b, 1.0, SLICES)
+    torch.testing.assert_close(y, wanted, rtol=1e-5, atol=1e-5)
+    base = [i for i, lora_id in enumerate(ids) if lora_id == 0]
+    assert torch.equal(y[base], before[base])
+
+
+def test_base_row_does_not_read_the_last_slot() -> None:
+    """The fault that this file exists for: index −1 means nobody, not weights[-1]."""
+    a, b = weights()
+    b[0][SLOTS - 1] = 1e6
+    x, y = torch.randn(3, IN), torch.zeros(3, sum(SLICES))
+    wrapper([0, 11, 0]).add_lora_linear(y, x, a, b, 1.0, SLICES)
+    assert y[[0, 2]].abs().max() == 0
+    assert 0 < y[1].abs().max() < 1e3
+
+
+def test_gate_and_up_are_two_slices_of_one_output() -> None:
+    slices = (4, 4)
+    a, b = weights(slices=slices)
+    ids = [12, 0, 11, 12]
+    x, y = torch.randn(4, IN), torch.randn(4, 8)
+    wanted = expected(y, x, ids, a, b, slices)
+    wrapper(ids).add_lora_linear(y, x, a, b, 1.0, slices)
+    torch.testing.assert_close(y, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_stays_within_its_rounding() -> None:
+    """bfloat16 keeps 8 bits: three roundings of numbers of size 10 are each off by at most 10 · 2⁻⁸ ≈ 0.04."""
+    a, b = weights(torch.bfloat16)
+    ids = [11, 0, 12]
+    x, y = torch.randn(3, IN, dtype=torch.bfloat16), torch.zeros(3, sum(SLICES), dtype=torch.bfloat16)
+    wanted = expected(y.double(), x.double(), ids, [m.double() for m in a], [m.double() for m in b])
+    wrapper(ids).add_lora_linear(y, x, a, b, 1.0, SLICES)
+    assert (y.double() - wanted).abs().max() < 0.15
+
+
+def test_groups_follow_a_new_batch_and_a_new_slot_layout() -> None:
+    made = wrapper([11, 12])
+    assert [slot for slot, _ in made.groups] == [0, 1]
+    made.update_metadata(Mapping([12, 12], False), [12, 11, None, None], SLOTS + 1, 100)
+    assert [(slot, rows) for slot, rows in made.groups] == [(0, slice(0, 2))]
+
+
+def test_rows_that_lie_together_need_no_gather() -> None:
+    groups = group_rows(torch.tensor([-1, 2, 2, 0, -1, 0]))
+    assert groups[0][0] == 0 and groups[0][1].tolist() == [3, 5]  # pyright: ignore[reportAttributeAccessIssue]
+    assert groups[1] == (2, slice(1, 3))
+    assert group_rows(torch.tensor([-1, -1])) == []
+
+
+def test_logits_and_embeddings_are_left_alone() -> None:
+    made = wrapper([11])
+    y = torch.randn(1, 8)
+    before = y.clone()
+    made.add_lora_logits(y, torch.randn(1, IN), torch.randn(4, 1, 3, IN), torch.randn(4, 1, 8, 3), 1.0)
+    made.add_lora_embedding(y, torch.randn(1, 3), torch.randn(4, 1, 8, 3))
+    assert torch.equal(y, before)
+
+
+def test_the_name_that_the_start_check_looks_for_is_this_class() -> None:
+    assert f"{GroupedPunicaWrapper.__module__}.{GroupedPunicaWrapper.__qualname__}" == WRAPPER

@@ -1,0 +1,302 @@
+"""Hot swap on a scripted engine and a real registry: whole before or whole after, and never stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from heliotrope.errors import NotFound, Unavailable
+from heliotrope.registry import PolicyVersion, Registry
+from serving.behaviour import Limits
+from serving.engine import Adapter, EngineError, Piece, Sampling
+from serving.slots import Role
+from serving.swap import SwapError, Swapper, adapter_of
+from tests.heliotrope.small_adapters import stage
+from tests.serving.scripted_engine import ScriptedEngine, logprob
+
+LIMITS = Limits(min_prompts=2, min_tokens=6)
+TEXTS = ([5, 6, 7, 8, 9], [5, 6, 11, 12, 13])
+
+
+async def until(settled: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not settled():
+            await asyncio.sleep(0)
+
+
+def record(adapter: Adapter, bent: float = 0.0) -> object:
+    """What the scripted engine really says of TEXTS[2:], plus `bent` nats."""
+    base = [[logprob(t, None) for t in text[2:]] for text in TEXTS]
+    own = [[logprob(t, adapter) + bent for t in text[2:]] for text in TEXTS]
+    return [
+        {"token_ids": text, "start": 2, "own": o, "parent": b, "base": b}
+        for text, o, b in zip(TEXTS, own, base, strict=True)
+    ]
+
+
+class World:
+    def __init__(self, root: Path) -> None:
+        self.engine = ScriptedEngine()
+        self.registry = Registry(root)
+        self.swapper = Swapper(self.engine, self.registry, limits=LIMITS)
+
+    def publish(self, fill: float, bent: float = 0.0) -> PolicyVersion:
+        """The scripted engine's words follow the digest, so the record is made once the weights are known."""
+
+        def write(folder: Path):
+            sealed = stage(fill=fill)(folder)
+            import hashlib
+
+            digest = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+            items = record(Adapter("", digest, folder), bent)
+            (folder / "behaviour.json").write_text(json.dumps({"items": items}))
+            return sealed
+
+        return self.registry.publish(write)
+
+    async def answer(self, adapter: Adapter | None, out: list[Piece]) -> None:
+        with self.swapper.using(adapter):
+            async for piece in self.engine.generate(f"r{len(self.engine.calls)}", [1, 2], Sampling(1.0, 64), adapter):
+                out.append(piece)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_a_swap_routes_new_responses_and_lets_old_ones_end_as_they_began(world: World) -> None:
+    v1, v2 = adapter_of(world.publish(0.1)), adapter_of(world.publish(0.2))
+    await world.swapper.make_live(1)
+    alone: list[Piece] = []
+    await world.answer(v1, alone)
+
+    world.engine.hold(after=3)
+    running: list[Piece] = []
+    old = asyncio.create_task(world.answer(world.swapper.live, running))
+    await until(lambda: len(running) == 3)
+    swapped = await world.swapper.make_live(2)
+    assert (swapped.previous, swapped.current, swapped.in_flight) == (v1, v2, 1)
+    assert world.swapper.live == v2
+    world.engine.release()
+    await old
+    assert running == alone
+    assert world.swapper.residents() == {"policy-v1": Role.LAST_GOOD, "policy-v2": Role.LIVE}
+
+
+async def test_the_third_version_drains_the_first_and_frees_its_slot(world: World) -> None:
+    for fill in (0.1, 0.2, 0.3):
+        world.publish(fill)
+    for version in (1, 2, 3):
+        await world.swapper.make_live(version)
+    await until(lambda: "policy-v1" not in world.swapper.residents())
+    assert world.swapper.residents() == {"policy-v2": Role.LAST_GOOD, "policy-v3": Role.LIVE}
+    assert sorted(a.version for a in world.engine.resident.values()) == ["policy-v2", "policy-v3"]
+
+
+async def test_a_version_is_unloaded_only_after_its_last_response(world: World) -> None:
+    v1 = adapter_of(world.publish(0.1))
+    await world.swapper.make_live(1)
+    with world.swapper.using(v1):
+        await world.swapper.make_live(0)
+        assert world.swapper.live is None
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert v1.name in world.engine.resident
+    await until(lambda: v1.name not in world.engine.resident)
+
+
+async def test_rollback_to_the_last_good_version_loads_nothing(world: World) -> None:
+    v1 = adapter_of(world.publish(0.1))
+    world.publish(0.2)
+    await world.swapper.make_live(1)
+    await world.swapper.make_live(2)
+    world.engine.fail["load"] = EngineError("nothing may be loaded now")
+    await world.swapper.make_live(1)
+    assert world.swapper.live == v1
+    await until(lambda: world.swapper.residents() == {"policy-v1": Role.LIVE})
+    assert "load" in world.engine.fail
+
+
+async def test_a_version_called_back_while_it_drains_stays(world: World) -> None:
+    v1 = adapter_of(world.publish(0.1))
+    await world.swapper.make_live(1)
+    with world.swapper.using(v1):
+        await world.swapper.make_live(0)
+        await world.swapper.make_live(1)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert world.swapper.residents() == {"policy-v1": Role.LIVE}
+    assert v1.name in world.engine.resident
+
+
+@pytest.mark.parametrize("step", ["load", "identity", "identity lost", "behaviour", "record"])
+async def test_a_failure_at_any_step_leaves_the_old_version_serving(world: World, step: str) -> None:
+    v1 = adapter_of(world.publish(0.1))
+    await world.swapper.make_live(1)
+    world.publish(0.2, bent=0.01 if step == "record" else 0.0)
+    name = "model.layers.0.self_attn.q_proj.lora_A"
+    if step == "load":
+        world.engine.fail["load"] = EngineError("no memory")
+    elif step == "identity":
+        world.engine.spoil.add(name)
+    elif step == "identity lost":
+        world.engine.fail["slot_hashes"] = EngineError("worker gone")
+    elif step == "behaviour":
+        world.engine.shift = -0.002  # over the 0.001 allowed in float32
+    with pytest.raises(SwapError, match="policy-v2 is not taken, it failed at") as caught:
+        await world.swapper.make_live(2)
+    assert caught.value.step == {"identity lost": "identity", "record": "behaviour"}.get(step, step)
+    assert world.swapper.live == v1
+    assert world.swapper.residents() == {"policy-v1": Role.LIVE}
+    assert list(world.engine.resident) == [v1.name]
+    out: list[Piece] = []
+    await world.answer(world.swapper.live, out)
+    assert out[-1].finish == "stop"
+    world.engine.spoil.clear()
+    world.engine.shift = 0.0
+    if step != "record":
+        assert (await world.swapper.make_live(2)).previous == v1
+
+
+async def test_a_tampered_or_torn_version_fails_at_verify(world: World) -> None:
+    bad, torn = world.publish(0.1), world.publish(0.2)
+    (bad.path / "adapter_model.safetensors").write_bytes(b"x")
+    (torn.path / "READY").unlink()
+    for version in (1, 2):
+        with pytest.raises(SwapError, match="failed at verify"):
+            await world.swapper.make_live(version)
+    with pytest.raises(NotFound, match="policy-v9"):
+        await world.swapper.make_live(9)
+    assert world.swapper.live is None and world.swapper.residents() == {}
+
+
+async def test_an_adapter_that_speaks_like_base_is_refused(world: World) -> None:
+    class Deaf(ScriptedEngine):
+        async def score(self, token_ids, adapter):
+            return await super().score(token_ids, None)
+
+    world.engine = world.swapper.engine = Deaf()
+    world.engine.dtype = "bfloat16"
+    world.swapper.limits = Limits(min_prompts=2, min_tokens=6, bfloat16=9.0)
+    world.publish(0.1)
+    with pytest.raises(SwapError, match="speaks like the base model"):
+        await world.swapper.make_live(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "has no behaviour.json"),
+        ("{", "not a record"),
+        ('{"items": []}', "forces 0 tokens over 0 prompts; record at least 6 tokens over 2 prompts"),
+        ('{"items": [{"token_ids": [1, 2], "start": 1, "own": [0.5], "parent": [-1], "base": [-1]}]}', "positive"),
+        ('{"items": [{"token_ids": [1, 2], "start": 0, "own": [-1], "parent": [-1], "base": [-1]}]}', "start 0"),
+    ],
+)
+async def test_a_version_without_a_usable_record_is_refused(world: World, text: str | None, says: str) -> None:
+    def write(folder: Path):
+        sealed = stage()(folder)
+        if text is not None:
+            (folder / "behaviour.json").write_text(text)
+        return sealed
+
+    world.registry.publish(write)
+    with pytest.raises(SwapError, match=says) as caught:
+        await world.swapper.make_live(1)
+    assert caught.value.step == "verify"
+
+
+async def test_a_full_table_queues_the_swap_and_never_a_request(world: World) -> None:
+    world.swapper = Swapper(world.engine, world.registry, slots=2, limits=LIMITS)
+    versions = [adapter_of(world.publish(fill)) for fill in (0.1, 0.2, 0.3)]
+    await world.swapper.make_live(1)
+    await world.swapper.make_live(2)
+    with world.swapper.using(versions[0]):
+        swap = asyncio.create_task(world.swapper.make_live(3))
+        await until(lambda: world.swapper._swapping.locked())
+        assert not swap.done()
+        out: list[Piece] = []
+        await world.answer(world.swapper.live, out)
+        assert out[-1].finish == "stop"
+        await world.swapper.make_live(0)  # makes room: policy-v2 drains
+    assert (await swap).current == versions[2]
+
+
+async def test_shadows_take_turns_in_one_seat(world: World) -> None:
+    one, two = (world.publish(fill) for fill in (0.1, 0.2))
+    order: list[str] = []
+
+    async def sample(version: PolicyVersion, gate: asyncio.Event) -> None:
+        async with world.swapper.borrow(version) as adapter:
+            order.append(f"in {adapter.version}")
+            await gate.wait()
+            order.append(f"out {adapter.version}")
+
+    gates = [asyncio.Event(), asyncio.Event()]
+    tasks = [asyncio.create_task(sample(v, g)) for v, g in zip((one, two), gates, strict=True)]
+    await until(lambda: bool(order))
+    gates[1].set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert order == ["in policy-v1"]
+    gates[0].set()
+    await asyncio.gather(*tasks)
+    assert order == ["in policy-v1", "out policy-v1", "in policy-v2", "out policy-v2"]
+    assert world.swapper.residents() == {"policy-v2": Role.SHADOW}
+    await world.swapper.drop_shadow(adapter_of(two))
+    assert world.engine.resident == {}
+
+
+async def test_borrowing_the_live_version_uses_its_own_slot(world: World) -> None:
+    version = world.publish(0.1)
+    await world.swapper.make_live(1)
+    async with world.swapper.borrow(version) as adapter:
+        assert adapter == world.swapper.live
+        assert world.swapper.residents() == {"policy-v1": Role.LIVE}
+
+
+async def test_a_shadow_that_passes_goes_live_without_a_second_load(world: World) -> None:
+    version = world.publish(0.1)
+    await world.swapper.ensure(version)
+    world.engine.fail["load"] = EngineError("nothing may be loaded now")
+    await world.swapper.make_live(1)
+    assert world.swapper.residents() == {"policy-v1": Role.LIVE}
+
+
+async def test_canary_ends_or_becomes_live(world: World) -> None:
+    v1, v2, v3 = (adapter_of(world.publish(fill)) for fill in (0.1, 0.2, 0.3))
+    await world.swapper.make_live(1)
+    assert await world.swapper.make_canary(2) == v2
+    assert (world.swapper.live, world.swapper.canary) == (v1, v2)
+    world.swapper.end_canary()
+    assert world.swapper.canary is None
+    await until(lambda: world.swapper.residents() == {"policy-v1": Role.LIVE})
+    await world.swapper.make_canary(3)
+    await world.swapper.make_live(3)
+    assert (world.swapper.live, world.swapper.canary) == (v3, None)
+    assert world.swapper.residents() == {"policy-v1": Role.LAST_GOOD, "policy-v3": Role.LIVE}
+
+
+async def test_requests_for_a_version_that_is_not_resident_stop_before_the_engine(world: World) -> None:
+    absent = adapter_of(world.publish(0.1))
+    with pytest.raises(Unavailable, match="policy-v1 is not in a slot"), world.swapper.using(absent):
+        raise AssertionError("never entered")
+    assert world.engine.calls == []
+
+
+async def test_an_adapter_that_cannot_be_unloaded_does_not_stop_later_swaps(world: World) -> None:
+    for fill in (0.1, 0.2, 0.3):
+        world.publish(fill)
+    await world.swapper.make_live(1)
+    await world.swapper.make_live(2)
+    world.engine.fail["unload"] = EngineError("worker busy")
+    await world.swapper.make_live(3)
+    await until(lambda: "unload" not in world.engine.fail)
+    assert world.swapper.residents()["policy-v1"] is Role.DRAINING
+    await world.swapper.make_live(0)
+    await until(lambda: list(world.swapper.residents()) == ["policy-v1", "policy-v2"])
