@@ -20,13 +20,17 @@ class Caller:
     def identified(self) -> Caller:
         """The caller itself; raises Unauthenticated without an identity."""
         if not self.user:
-            raise Unauthenticated(f"this call needs an identity; send metadata {USER_KEY} with 32 hex digits that you keep")
+            raise Unauthenticated(
+                f"this call needs an identity; send metadata {USER_KEY} with 32 hex digits that you keep"
+            )
         return self
 
 
 def caller_of(metadata: Sequence[tuple[str, str | bytes]] | None, key: bytes, private: bool) -> Caller:
     """The caller behind a call's metadata. Raises InvalidInput for a malformed id or tenant."""
-    sent = {name: value if isinstance(value, str) else value.decode("latin-1") for name, value in metadata or ()}
+    sent = {
+        name: value if isinstance(value, str) else value.decode("latin-1") for name, value in metadata or ()
+    }
     tenant = check_tenant(sent.get(TENANT_KEY, DEFAULT_TENANT))
     identity = sent.get(USER_KEY, "")
     return Caller(tenant, pseudonym(key, tenant, check_user_id(identity)) if identity else "", private)

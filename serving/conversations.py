@@ -59,13 +59,19 @@ class Conversations:
         if found is None:
             raise NotFound(f"no conversation {conversation_id}; leave conversation_id empty to start one")
         if (found.tenant, found.user) != (caller.tenant, caller.user):
-            raise PermissionDenied(f"conversation {conversation_id} is another person's; leave conversation_id empty to start one")
+            raise PermissionDenied(
+                f"conversation {conversation_id} is another person's; leave conversation_id empty to start one"
+            )
         self._held.move_to_end(conversation_id)
         return found
 
-    def begin(self, conversation_id: str, caller: Caller, parent: str, message: str, response_ids: Sequence[str]) -> None:
+    def begin(
+        self, conversation_id: str, caller: Caller, parent: str, message: str, response_ids: Sequence[str]
+    ) -> None:
         """Add the turns of a new exchange, the left answer first; it becomes the newest."""
-        held = self._held.setdefault(conversation_id, Conversation(conversation_id, caller.tenant, caller.user))
+        held = self._held.setdefault(
+            conversation_id, Conversation(conversation_id, caller.tenant, caller.user)
+        )
         for response_id in response_ids:
             held.turns[response_id] = Turn(response_id, parent, message)
         held.newest = response_ids[0]
@@ -95,7 +101,9 @@ class Conversations:
         if kind == "response_served":
             self._fold_served(event)
         elif kind == "feedback_given":
-            chosen = chosen_response(event.feedback_given.feedback, [t.response_id for t in event.feedback_given.targets])
+            chosen = chosen_response(
+                event.feedback_given.feedback, [t.response_id for t in event.feedback_given.targets]
+            )
             if chosen:
                 self.choose(event.conversation_id, chosen)
 
@@ -107,7 +115,13 @@ class Conversations:
         caller = Caller(event.tenant, event.user)
         held = self._held.get(event.conversation_id)
         kept = held.newest if held and held.newest in started.sibling_response_ids else ""
-        self.begin(event.conversation_id, caller, started.parent_response_id, served.messages[-1].content, [served.response_id])
+        self.begin(
+            event.conversation_id,
+            caller,
+            started.parent_response_id,
+            served.messages[-1].content,
+            [served.response_id],
+        )
         self.finish(event.conversation_id, served.response_id, served.text)
         if kept and started.side == common_pb2.SIDE_B:
             self._held[event.conversation_id].newest = kept
@@ -116,7 +130,10 @@ class Conversations:
 def chosen_response(feedback: feedback_pb2.Feedback, response_ids: Sequence[str]) -> str:
     """The answer that a comparison chose, of those in the order A, B; empty when it chose none."""
     choice = feedback.comparison.choice
-    if feedback.WhichOneof("kind") != "comparison" or choice not in (feedback_pb2.CHOICE_A, feedback_pb2.CHOICE_B):
+    if feedback.WhichOneof("kind") != "comparison" or choice not in (
+        feedback_pb2.CHOICE_A,
+        feedback_pb2.CHOICE_B,
+    ):
         return ""
     return response_ids[0 if choice == feedback_pb2.CHOICE_A else 1]
 
@@ -127,9 +144,13 @@ async def history_of(conversation: Conversation, parent: str) -> list[Message]:
     Raises NotFound for an unknown parent, FailedPrecondition when it is still being written or the tree is full.
     """
     if parent not in conversation.turns:
-        raise NotFound(f"no response {parent} in conversation {conversation.conversation_id}; name one of its responses or none")
+        raise NotFound(
+            f"no response {parent} in conversation {conversation.conversation_id}; name one of its responses or none"
+        )
     if len(conversation.turns) >= MAX_TURNS:
-        raise FailedPrecondition(f"the conversation has {len(conversation.turns)} turns, the most there can be; start a new one")
+        raise FailedPrecondition(
+            f"the conversation has {len(conversation.turns)} turns, the most there can be; start a new one"
+        )
     messages: list[Message] = []
     while parent:
         turn = conversation.turns[parent]
@@ -143,4 +164,6 @@ async def _settled(turn: Turn) -> None:
     try:
         await asyncio.wait_for(turn.ended.wait(), SETTLE_SECONDS)
     except TimeoutError as error:
-        raise FailedPrecondition(f"response {turn.response_id} is still being written; wait for its end or cancel it") from error
+        raise FailedPrecondition(
+            f"response {turn.response_id} is still being written; wait for its end or cancel it"
+        ) from error

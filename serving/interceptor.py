@@ -87,10 +87,13 @@ async def translated(context: grpc.aio.ServicerContext, method: str) -> AsyncIte
         await _abort(context, error)
     except grpc.aio.AbortError:
         raise
-    except Exception as error:  # noqa: BLE001 - the edge: whatever escapes must reach the log and leave the process up
+    except Exception as error:
         incident = uuid.uuid4().hex[:12]
         logger.exception("incident %s in %s", incident, method)
-        await context.abort(grpc.StatusCode.INTERNAL, f"internal error {type(error).__name__}; incident {incident} is in serving's log")
+        await context.abort(
+            grpc.StatusCode.INTERNAL,
+            f"internal error {type(error).__name__}; incident {incident} is in serving's log",
+        )
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: HeliotropeError) -> NoReturn:

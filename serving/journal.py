@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
 
-from feedback.log import Log, Record
+from feedback.log import Log, Record, read_all
 from heliotrope.v1 import common_pb2, events_pb2
 from serving.caller import Caller
+from serving.pulse import Pulse
 
 SCHEMA = 1
-PAGE = 500
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,18 @@ class Origin:
 
 @dataclass
 class Journal:
-    """One producer's hand on the log. write: makes events durable before it returns (group commit)."""
+    """One producer's hand on the log. write: makes events durable before it returns (group commit).
+    pulse: beats at every commit."""
 
     log: Log
     write: Callable[[events_pb2.Event], Awaitable[int]]
     clock: Callable[[], float] = time.time
-    producer_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    _sequence: Iterator[int] = field(default_factory=lambda: count(1))
+    pulse: Pulse = field(default_factory=Pulse)
 
     def event(self, event_id: str, origin: Origin) -> events_pb2.Event:
-        """A stamped event without its content; its sequence number is taken now and orders changed votes."""
+        """An event of now without its content; producer and sequence are stamped as it is committed."""
         event = events_pb2.Event(
-            event_id=event_id, producer_id=self.producer_id, sequence=next(self._sequence), schema=SCHEMA,
-            tenant=origin.caller.tenant, user=origin.caller.user, conversation_id=origin.conversation_id,
+            event_id=event_id, schema=SCHEMA, tenant=origin.caller.tenant, user=origin.caller.user, conversation_id=origin.conversation_id,
             source=origin.source, purpose=origin.purpose, consent=origin.consent,
         )  # fmt: skip
         event.time.FromNanoseconds(int(self.clock() * 1e9))
@@ -49,19 +49,22 @@ class Journal:
 
     async def commit(self, event: events_pb2.Event) -> int:
         """Append durably; the position. Raises LogError when the log cannot take it."""
-        return await self.write(event)
+        position = await self.write(event)
+        self.pulse.beat()
+        return position
 
     def find(self, event_id: str) -> events_pb2.Event | None:
         """The event of that id, if it was ever committed."""
         return self.log.find(event_id)
 
     def all(self, topic: str) -> Iterator[Record]:
-        """Every record of a topic, oldest first."""
-        yield from self.read_after(topic, 0)
+        """Every record of a topic that can be read, oldest first."""
+        return self.read_after(topic, 0)
 
     def read_after(self, topic: str, position: int) -> Iterator[Record]:
-        """The records after a position, until the end as it is now."""
-        page: Sequence[Record] = self.log.read(topic, position, PAGE)
-        while page:
-            yield from page
-            page = self.log.read(topic, page[-1].offset, PAGE)
+        """The readable records after a position, until the end as it is now."""
+        for record in read_all(self.log, topic, position):
+            if record.event is None:
+                logger.error("%s %d cannot be read and is left out: %s", topic, record.offset, record.problem)
+            else:
+                yield record

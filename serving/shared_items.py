@@ -74,7 +74,7 @@ class SharedItems:
     def add(self, served: events_pb2.ResponseServed) -> None:
         """Take one finished answer of a pair in; a pair that was not finished by the model frees its prompt."""
         item, prompt = served.started.item_id, served.messages[-1].content if served.messages else ""
-        if not item or prompt not in self._pool or prompt in self._pairs or served.propensity == common_pb2.PROPENSITY_NONE:
+        if not item or prompt not in self._pool or prompt in self._pairs:
             return
         if served.finish_reason not in FINISHED:
             self.release(prompt, item)
@@ -99,7 +99,9 @@ def read_pool(path: Path | None) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"comparisons.shared_pool = {path} cannot be read ({error}); name a text file or leave it out") from error
+        raise ConfigError(
+            f"comparisons.shared_pool = {path} cannot be read ({error}); name a text file or leave it out"
+        ) from error
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from heliotrope.errors import PermissionDenied
 from heliotrope.v1 import feedback_pb2
 from serving.caller import Caller
+from serving.reply_stream import Reply
 
 MAC_BYTES = 32
 MAX_TICKET = 16_384  # characters; a ticket names at most two answers and is well under 2,000
@@ -36,6 +37,20 @@ class Tickets:
         content = ticket.SerializeToString(deterministic=True)
         return base64.urlsafe_b64encode(self._mac(content) + content).decode().rstrip("=")
 
+    def issue(self, reply: Reply, seconds: float) -> str:
+        """The ticket for judging this reply within so many seconds; empty when it cannot be judged."""
+        if reply.no_feedback_reason:
+            return ""
+        plan, origin = reply.plan, reply.plan.origin
+        started = [a.draft.started for a in reply.answers]
+        content = feedback_pb2.Ticket(
+            tenant=origin.caller.tenant, user=origin.caller.user, conversation_id=plan.conversation_id, item_id=reply.item_id,
+            answers=[feedback_pb2.TicketAnswer(response_id=s.response_id, adapter=s.adapter, side=s.side) for s in started],
+            expires_at=int(self.clock() + seconds), source=origin.source, purpose=origin.purpose, consent=origin.consent,
+            prompt_digest=prompt_digest(plan.prompt_ids),
+        )  # fmt: skip
+        return self.sign(content)
+
     def verify(self, text: str, caller: Caller) -> feedback_pb2.Ticket:
         """The content of a ticket issued to this caller.
 
@@ -43,9 +58,13 @@ class Tickets:
         """
         ticket = self._open(text)
         if ticket.tenant != caller.tenant or not hmac.compare_digest(ticket.user, caller.user):
-            raise PermissionDenied("this feedback_ticket was issued to someone else; send the one of your own chat")
+            raise PermissionDenied(
+                "this feedback_ticket was issued to someone else; send the one of your own chat"
+            )
         if ticket.expires_at <= self.clock():
-            raise PermissionDenied(f"this feedback_ticket expired at {ticket.expires_at} (seconds since 1970); chat again for a new one")
+            raise PermissionDenied(
+                f"this feedback_ticket expired at {ticket.expires_at} (seconds since 1970); chat again for a new one"
+            )
         return ticket
 
     def _open(self, text: str) -> feedback_pb2.Ticket:
@@ -65,3 +84,8 @@ class Tickets:
 
     def _mac(self, content: bytes) -> bytes:
         return hmac.new(self.key, b"ticket\0" + content, hashlib.sha256).digest()
+
+
+def prompt_digest(prompt_ids: Sequence[int]) -> str:
+    """SHA-256 (hex) of the prompt's ids, so that rankings join only answers to the very same prompt."""
+    return hashlib.sha256(",".join(map(str, prompt_ids)).encode()).hexdigest()

@@ -1,0 +1,111 @@
+"""AdminService (private): how things stand, and feedback as it is committed; the verbs on stores come later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import grpc
+
+from heliotrope.errors import Unimplemented
+from heliotrope.policies import BASE
+from heliotrope.v1 import admin_pb2, admin_pb2_grpc
+from serving.engine import Engine
+from serving.journal import Journal
+from serving.policy_desk import PolicyDesk
+from serving.reply import Replies
+
+TOPICS = ("exchanges", "feedback", "policy")
+
+
+@dataclass
+class AdminService(admin_pb2_grpc.AdminServiceServicer):
+    """Looks after a running system."""
+
+    desk: PolicyDesk
+    replies: Replies
+    journal: Journal
+    engine: Engine
+    ready_at: float = field(default_factory=time.monotonic)
+
+    async def GetStatus(
+        self, request: admin_pb2.GetStatusRequest, context: grpc.aio.ServicerContext
+    ) -> admin_pb2.GetStatusResponse:
+        """What is live, resident and in flight."""
+        table, swapper = self.desk.table, self.desk.swapper
+        good = table.last_good
+        status = admin_pb2.GetStatusResponse(
+            live=table.live.version, last_good=good.version if good and table.live.version != BASE else "",
+            in_flight=len(self.replies.running), uptime_seconds=time.monotonic() - self.ready_at,
+            base_digest=self.desk.base_digest, rollout_mode=self.desk.mode, epoch=table.epoch,
+            in_flight_at_last_swap=self.desk.in_flight_at_last_swap, lora_ops=getattr(self.engine, "lora_ops", ""),
+            events={topic: self.journal.log.end(topic) for topic in TOPICS},
+        )  # fmt: skip
+        for slot in swapper.table.residents():
+            running = swapper.table.in_flight(slot.adapter)
+            status.slots.add(
+                use=slot.role, adapter=slot.adapter.version, digest=slot.adapter.digest, in_flight=running
+            )
+        return status
+
+    async def TailFeedback(
+        self, request: admin_pb2.TailFeedbackRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[admin_pb2.TailFeedbackResponse]:
+        """Judgements from a position on, then as they are committed."""
+        position = request.after if request.HasField("after") else self.journal.log.end("feedback")
+        while True:
+            changed = self.journal.pulse.next()
+            for record in self.journal.read_after("feedback", position):
+                position = record.offset
+                yield admin_pb2.TailFeedbackResponse(position=position, event=record.event)
+            if request.stop_at_end:
+                return
+            await changed.wait()
+
+    async def Export(
+        self, request: admin_pb2.ExportRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[admin_pb2.ExportResponse]:
+        """Not built yet."""
+        raise Unimplemented("Export is not built yet; until it is, read the log with TailFeedback")
+        yield  # an async generator, as the interceptor expects of every stream
+
+    async def Import(
+        self, request_iterator: AsyncIterator[admin_pb2.ImportRequest], context: grpc.aio.ServicerContext
+    ) -> admin_pb2.ImportResponse:
+        """Not built yet."""
+        raise Unimplemented(
+            "Import is not built yet; until it is, feedback comes through FeedbackService only"
+        )
+
+    async def Replay(
+        self, request: admin_pb2.ReplayRequest, context: grpc.aio.ServicerContext
+    ) -> admin_pb2.ReplayResponse:
+        """Not built yet."""
+        raise Unimplemented(
+            "Replay is not built yet; until it is, delete the learner's folder and start it: it reads the log anew"
+        )
+
+    async def ListQuarantine(
+        self, request: admin_pb2.ListQuarantineRequest, context: grpc.aio.ServicerContext
+    ) -> admin_pb2.ListQuarantineResponse:
+        """Not built yet."""
+        raise Unimplemented(
+            "ListQuarantine is not built yet; until it is, the learner's log names what it could not use"
+        )
+
+    async def GetLineage(
+        self, request: admin_pb2.GetLineageRequest, context: grpc.aio.ServicerContext
+    ) -> admin_pb2.GetLineageResponse:
+        """Not built yet."""
+        raise Unimplemented(
+            "GetLineage is not built yet; until it is, GetPolicy gives the manifest with its example ids"
+        )
+
+    async def Forget(
+        self, request: admin_pb2.ForgetRequest, context: grpc.aio.ServicerContext
+    ) -> admin_pb2.ForgetResponse:
+        """Not built yet."""
+        raise Unimplemented(
+            "Forget is not built yet; until it is, stop both programs and delete the state folder"
+        )

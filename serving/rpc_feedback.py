@@ -1,0 +1,47 @@
+"""FeedbackService: translates calls to `Votes` and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+
+from heliotrope.errors import Unimplemented
+from heliotrope.v1 import feedback_pb2, feedback_pb2_grpc
+from serving.caller import Caller
+from serving.votes import Votes
+
+
+@dataclass
+class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
+    """People's judgements. caller: who makes a call, from its context."""
+
+    votes: Votes
+    caller: Callable[[grpc.aio.ServicerContext], Caller]
+
+    async def GiveFeedback(
+        self, request: feedback_pb2.GiveFeedbackRequest, context: grpc.aio.ServicerContext
+    ) -> feedback_pb2.GiveFeedbackResponse:
+        """Record one judgement durably."""
+        verdict = await self.votes.give(request, self.caller(context).identified())
+        return feedback_pb2.GiveFeedbackResponse(
+            feedback_id=verdict.feedback_id,
+            repeated=verdict.repeated,
+            policy_versions=verdict.policy_versions,
+        )
+
+    async def RetractFeedback(
+        self, request: feedback_pb2.RetractFeedbackRequest, context: grpc.aio.ServicerContext
+    ) -> feedback_pb2.RetractFeedbackResponse:
+        """Take one of the caller's own judgements back."""
+        repeated = await self.votes.retract(request, self.caller(context).identified())
+        return feedback_pb2.RetractFeedbackResponse(repeated=repeated)
+
+    async def ForgetMe(
+        self, request: feedback_pb2.ForgetMeRequest, context: grpc.aio.ServicerContext
+    ) -> feedback_pb2.ForgetMeResponse:
+        """Not built yet."""
+        raise Unimplemented(
+            "ForgetMe is not built yet; until it is, ask the operator, and send consent = false with each chat"
+        )
