@@ -1,7 +1,7 @@
 """Final judging by the hidden utility: true win rate, its interval, and the length control.
 
-Only for the end of a simulation, on prompts that nobody trained on. Replies are compared across samples: each of
-one side's samples of a prompt against each of the other's.
+Only for the end of a simulation, on prompts that nobody trained on. Replies are compared across samples:
+each of one side's samples of a prompt against each of the other's.
 """
 
 from __future__ import annotations
@@ -29,20 +29,26 @@ Samples = Mapping[str, Sequence[Reply]]
 
 
 def wins_by_prompt(ours: Samples, theirs: Samples, skip_same: bool = False) -> dict[str, float]:
-    """Per prompt, the share of (our sample, their sample) duels that ours wins by utility; an equal utility is half.
+    """Per prompt, the share of (our sample, their sample) duels that ours wins by utility; an equal utility
+    is half.
 
-    `skip_same` leaves out duels between samples of the same number: for sides that were made from the same draws.
+    `skip_same` leaves out duels between samples of the same number: for sides that were made from the same
+    draws.
     """
     shares: dict[str, float] = {}
     for prompt, replies in ours.items():
         mine = [utility(prompt, reply.text, reply.finished) for reply in replies]
         other = [utility(prompt, reply.text, reply.finished) for reply in theirs[prompt]]
-        duels = [_win(a, b) for i, a in enumerate(mine) for j, b in enumerate(other) if not (skip_same and i == j)]
+        duels = [
+            _win(a, b) for i, a in enumerate(mine) for j, b in enumerate(other) if not (skip_same and i == j)
+        ]
         shares[prompt] = sum(duels) / len(duels)
     return shares
 
 
-def mean_and_interval(shares: Mapping[str, float], seed: int = 0, rounds: int = 2000) -> tuple[float, float, float]:
+def mean_and_interval(
+    shares: Mapping[str, float], seed: int = 0, rounds: int = 2000
+) -> tuple[float, float, float]:
     """Mean of the prompts' win shares and its 95 % interval, by bootstrap over prompts (clusters)."""
     values = list(shares.values())
     if not values:
@@ -55,9 +61,9 @@ def mean_and_interval(shares: Mapping[str, float], seed: int = 0, rounds: int = 
 def length_control(base: Samples, live: Samples) -> dict[str, float]:
     """Per prompt, the win share of base cut to the live policy's length against uncut base.
 
-    Sample k of base is cut at the last sentence end within the length of the live policy's sample k (in words),
-    then judged against base's *other* samples, as the policy is: against itself it would only be asked whether a
-    tail is missed.
+    Sample k of base is cut at the last sentence end within the length of the live policy's sample k (in
+    words), then judged against base's *other* samples, as the policy is: against itself it would only be
+    asked whether a tail is missed.
     """
     cut = {
         prompt: [_cut(reply, live[prompt][k % len(live[prompt])]) for k, reply in enumerate(replies)]
@@ -67,7 +73,8 @@ def length_control(base: Samples, live: Samples) -> dict[str, float]:
 
 
 def cut_at_sentence(text: str, words: int) -> str:
-    """`text` up to the last sentence end within its first `words` words; those words whole if no sentence ends there."""
+    """`text` up to the last sentence end within its first `words` words; those words whole if no sentence
+    ends there."""
     pieces = list(re.finditer(r"\S+", text))[:words]
     if not pieces:
         return ""

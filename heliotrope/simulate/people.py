@@ -1,8 +1,9 @@
 """Simulated people: each weighs the traits of a reply a little differently, and none is sure.
 
-A person's feeling for a reply is `utility` with personal weights plus noise drawn afresh at each look, so the same
-person may answer the same question differently the next day. How much people differ (`TASTE`) and how unsure they
-are (`NOISE`) were set so that two of them agree on 60–72 % of the pairs that both decide (docs/experiments.md).
+A person's feeling for a reply is `utility` with personal weights plus noise drawn afresh at each look, so
+the same person may answer the same question differently the next day. How much people differ (`TASTE`) and
+how unsure they are (`NOISE`) were set so that two of them agree on 60–72 % of the pairs that both decide
+(docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ POOR, GOOD = 4.0, 6.0
 """Felt utility under which a reply is bad, and over which it is good; base replies lie around 5."""
 
 SKIP, PRESS, REGRET = 0.02, 0.3, 0.05
-"""Chances to skip a comparison, to press a thumb when the feeling is clear, and to look again after a choice."""
+"""Chances to skip a comparison, to press a thumb when the feeling is clear, and to look again after a
+choice."""
 
 MAX_BIAS = 0.05
 """The most that being shown first adds to a reply for a person, in utility units: some like the left side."""
@@ -79,7 +81,8 @@ class Person:
 
 
 class Population:
-    """`size` people drawn from `seed`. Person k is the same in every population of that seed, whatever its size."""
+    """`size` people drawn from `seed`. Person k is the same in every population of that seed, whatever its
+    size."""
 
     def __init__(self, seed: int, size: int) -> None:
         if size < 1:
@@ -96,11 +99,12 @@ class Population:
 
 
 def agreement(votes: Iterable[tuple[str, str, str]]) -> float:
-    """Share of (item, two people) on which both decided for a side and it was the same side, of all where both decided.
+    """Share of (item, two people) on which both decided for a side and it was the same side, of all where
+    both decided.
 
-    `votes` are (item, person, choice); the last vote of a person on an item counts. "a" and "b" are sides of the
-    *item*: undo any swapping of sides first. Ties, both bad and skips decide nothing and are left out.
-    Raises ValueError when no two people decided the same item.
+    `votes` are (item, person, choice); the last vote of a person on an item counts. "a" and "b" are sides
+    of the *item*: undo any swapping of sides first. Ties, both bad and skips decide nothing and are left
+    out. Raises ValueError when no two people decided the same item.
     """
     decided: dict[str, dict[str, str]] = {}
     for item, person, choice in votes:
@@ -111,7 +115,9 @@ def agreement(votes: Iterable[tuple[str, str, str]]) -> float:
         for one, other in combinations([choice for choice in by_person.values() if choice in ("a", "b")], 2)
     ]
     if not pairs:
-        raise ValueError("agreement needs an item on which two people chose a side; show the same items to more people")
+        raise ValueError(
+            "agreement needs an item on which two people chose a side; show the same items to more people"
+        )
     return sum(one == other for one, other in pairs) / len(pairs)
 
 

@@ -12,7 +12,8 @@ KEPT_SHARE = 35
 
 
 def is_kept(prompt: str) -> bool:
-    """Whether the prompt is kept for the end. It hangs on the prompt's text alone, so adding prompts moves none."""
+    """Whether the prompt is kept for the end. It hangs on the prompt's text alone, so adding prompts moves
+    none."""
     return int(sha256(prompt.encode()).hexdigest(), 16) % 100 < KEPT_SHARE
 
 

@@ -19,7 +19,9 @@ def reply(text: str) -> Reply:
 def pair(prompt: str) -> tuple[Reply, Reply]:
     """Two replies of which the first is the better one, by about one standard deviation of base replies."""
     subject = prompt.rstrip(".?").lower()
-    return reply(f"On {subject}: begin with 2 small steps."), reply(f"On {subject}: there are various aspects.")
+    return reply(f"On {subject}: begin with 2 small steps."), reply(
+        f"On {subject}: there are various aspects."
+    )
 
 
 PROMPTS = asked()[:60]
@@ -28,7 +30,9 @@ TELLING, VAGUE = pair(PROMPTS[0])
 
 def votes(seed: int, size: int) -> list[tuple[str, str, str]]:
     people = Population(seed, size).people
-    return [(prompt, person.name, person.choose(prompt, *pair(prompt))) for prompt in PROMPTS for person in people]
+    return [
+        (prompt, person.name, person.choose(prompt, *pair(prompt))) for prompt in PROMPTS for person in people
+    ]
 
 
 def test_the_same_seed_votes_the_same_and_another_does_not() -> None:
@@ -51,7 +55,11 @@ def test_people_differ_in_what_they_like_but_not_in_how_much() -> None:
 
 
 def test_most_choices_follow_the_utility_and_some_do_not() -> None:
-    better = [utility(prompt, a.text, True) > utility(prompt, b.text, True) for prompt in PROMPTS for a, b in [pair(prompt)]]
+    better = [
+        utility(prompt, a.text, True) > utility(prompt, b.text, True)
+        for prompt in PROMPTS
+        for a, b in [pair(prompt)]
+    ]
     assert all(better)
     counts = Counter(choice for _, _, choice in votes(5, 20))
     assert counts["a"] > 2 * counts["b"] > 0
@@ -60,19 +68,23 @@ def test_most_choices_follow_the_utility_and_some_do_not() -> None:
 
 
 def test_two_bad_replies_are_both_bad() -> None:
-    bad = reply("Sure, as an AI, crucial comprehensive considerations involve crucial comprehensive considerations.")
+    bad = reply(
+        "Sure, as an AI, crucial comprehensive considerations involve crucial comprehensive considerations."
+    )
     counts = Counter(person.choose(PROMPTS[0], bad, bad) for person in Population(6, 50).people)
     assert counts["both_bad"] > 25
 
 
 def test_thumbs_go_up_for_good_down_for_bad_and_mostly_nowhere() -> None:
     good = reply("1. Take 2 cups. 2. Stir for 5 min. For example, at 9 you " + PROMPTS[0].lower())
-    bad = reply("Sure, as an AI, crucial comprehensive considerations involve crucial comprehensive considerations.")
+    bad = reply(
+        "Sure, as an AI, crucial comprehensive considerations involve crucial comprehensive considerations."
+    )
     people = Population(7, 200).people
     ups = Counter(person.thumb(PROMPTS[0], good) for person in people)
     downs = Counter(person.thumb(PROMPTS[0], bad) for person in people)
-    assert ups["up"] > 20 > 5 > ups["down"]
-    assert downs["down"] > 20 > 5 > downs["up"]
+    assert ups["up"] > 20 and ups["down"] < 5
+    assert downs["down"] > 20 and downs["up"] < 5
     assert ups[None] > 100
 
 

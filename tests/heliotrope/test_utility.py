@@ -6,7 +6,13 @@ import math
 
 import pytest
 
-from heliotrope.simulate.judging import Reply, cut_at_sentence, length_control, mean_and_interval, wins_by_prompt
+from heliotrope.simulate.judging import (
+    Reply,
+    cut_at_sentence,
+    length_control,
+    mean_and_interval,
+    wins_by_prompt,
+)
 from heliotrope.simulate.prompts import all_prompts, asked, is_kept, kept
 from heliotrope.simulate.utility import WEIGHTS, traits, utility
 
@@ -32,7 +38,11 @@ def test_utility_is_the_weighted_sum_of_the_traits() -> None:
     [
         ("on_topic", "Clean the iron pan with salt.", "Many things in life need care."),
         ("concrete", "Scrub for 2 minutes with salt.", "Scrub for a while with salt."),
-        ("plain", "Rub a little oil on the pan.", "Ensuring comprehensive maintenance involves considerations."),
+        (
+            "plain",
+            "Rub a little oil on the pan.",
+            "Ensuring comprehensive maintenance involves considerations.",
+        ),
         ("direct", "Rub the pan with salt.", "Sure, I'm happy to help! Rub the pan with salt."),
         ("direct", "Rub the pan with salt.", "Rub the pan with salt. As an AI I own no pan to rub."),
         ("fresh", "Rinse the pan, add salt, wipe, dry.", "Rinse the pan, rinse the pan, rinse the pan."),
@@ -66,7 +76,9 @@ def test_saying_it_twice_is_not_better() -> None:
 
 def test_a_list_number_alone_does_not_end_a_sentence() -> None:
     assert traits(PROMPT, "Rinse it\n2.", False).whole == 0.0
-    assert traits(PROMPT, "Rinse it.\n2.", False).whole == pytest.approx(9 / 12)  # "Rinse it." of "Rinse it.\n2."
+    assert traits(PROMPT, "Rinse it.\n2.", False).whole == pytest.approx(
+        9 / 12
+    )  # "Rinse it." of "Rinse it.\n2."
 
 
 def test_prompts_are_many_varied_and_split_by_their_text() -> None:
