@@ -5,22 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from heliotrope.errors import Unavailable
-from heliotrope.v1 import chat_pb2
+from heliotrope.v1 import chat_pb2, common_pb2
 
 
 @dataclass
 class Turn:
     """What a stream has brought so far.
 
-    response_ids: in the order in which answers are shown (A, B). texts, tokens: by response id. ticket: needed by
-    every vote; empty when no feedback is offered, and then `no_feedback_reason` says why. item_id: set for a shared
-    item. finished: the stream came to its regular end.
+    response_ids: in the order in which answers are shown (A, B). texts, tokens, whole (the model ended it by itself):
+    by response id. ticket: needed by every vote; empty when no feedback is offered, and then `no_feedback_reason` says
+    why. item_id: set for a shared item. finished: the stream came to its regular end.
     """
 
     conversation_id: str = ""
     response_ids: list[str] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
+    whole: dict[str, bool] = field(default_factory=dict)
     ticket: str = ""
     no_feedback_reason: str = ""
     item_id: str = ""
@@ -47,7 +48,9 @@ class Turn:
             case "delta":
                 self.texts[chunk.delta.response_id] += chunk.delta.text
             case "answer_finished":
-                self.tokens[chunk.answer_finished.response_id] = chunk.answer_finished.tokens
+                ended = chunk.answer_finished
+                self.tokens[ended.response_id] = ended.tokens
+                self.whole[ended.response_id] = ended.finish_reason == common_pb2.FINISH_REASON_STOP
             case "finished":
                 self.finished = True
 

@@ -1,0 +1,118 @@
+"""Commands and options. Each command imports what it needs when it runs, so that `--help` stays light."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="heliotrope", help="Chat with a model that learns from its people, and look after it.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+)  # fmt: skip
+policies = typer.Typer(help="Versions: list, show, promote, roll back.", no_args_is_help=True)
+feedback = typer.Typer(help="What people say of the answers.", no_args_is_help=True)
+app.add_typer(policies, name="policies")
+app.add_typer(feedback, name="feedback")
+
+Address = Annotated[
+    str, typer.Option("--address", envvar="HELIOTROPE_ADDRESS", help="Public listener, host:port.")
+]
+Private = Annotated[
+    str, typer.Option("--private", envvar="HELIOTROPE_PRIVATE_ADDRESS", help="Private listener, host:port.")
+]
+Version = Annotated[str, typer.Argument(help="For example policy-v3.")]
+PUBLIC_ADDRESS = "127.0.0.1:50051"
+PRIVATE_ADDRESS = "127.0.0.1:50052"
+
+
+@app.command()
+def chat(
+    message: Annotated[str | None, typer.Argument(help="Ask this and end; left out: a conversation.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Ask for two answers side by side each time.")] = False,
+    address: Address = PUBLIC_ADDRESS,
+) -> None:
+    """Chat; /good and /bad judge an answer, keys pick between two."""
+    from heliotrope.cli.chat import run
+
+    raise typer.Exit(run(message, compare, address))
+
+
+@app.command()
+def status(private: Private = PRIVATE_ADDRESS) -> None:
+    """Show what is live, what is resident and what is in flight."""
+    from heliotrope.cli import show
+
+    show.status(private)
+
+
+@policies.command("list")
+def list_(private: Private = PRIVATE_ADDRESS) -> None:
+    """List all versions, newest first."""
+    from heliotrope.cli import show
+
+    show.policies(private)
+
+
+@policies.command("show")
+def show_(version: Version, private: Private = PRIVATE_ADDRESS) -> None:
+    """Show one version: what it came from, its gates and figures."""
+    from heliotrope.cli import show
+
+    show.policy(version, private)
+
+
+@policies.command()
+def promote(
+    version: Version,
+    force: Annotated[bool, typer.Option("--force", help="Although the judge did not pass it.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why; needed with --force.")] = "",
+    epoch: Annotated[int, typer.Option("--epoch", min=0, help="Only if this is still the newest epoch; 0: any.")] = 0,
+    private: Private = PRIVATE_ADDRESS,
+) -> None:
+    """Make a version live."""
+    from heliotrope.cli import show
+
+    show.promote(version, force, reason, epoch, private)
+
+
+@policies.command()
+def rollback(
+    reason: Annotated[str, typer.Option("--reason", help="Why, in words.")] = "",
+    stop_in_flight: Annotated[bool, typer.Option("--stop-in-flight", help="Also stop answers being given.")] = False,
+    epoch: Annotated[int, typer.Option("--epoch", min=0, help="Only if this is still the newest epoch; 0: any.")] = 0,
+    private: Private = PRIVATE_ADDRESS,
+) -> None:
+    """Put the last good version back, now."""
+    from heliotrope.cli import show
+
+    show.roll_back(reason, stop_in_flight, epoch, private)
+
+
+@feedback.command()
+def tail(
+    after: Annotated[int | None, typer.Option("--after", min=0, help="Begin after this position; 0: all.")] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="End when there is nothing more.")] = False,
+    private: Private = PRIVATE_ADDRESS,
+) -> None:
+    """Print judgements as they are committed."""
+    from heliotrope.cli import show
+
+    show.tail(after, stop, private)
+
+
+@app.command()
+def simulate(
+    people: Annotated[int, typer.Option(min=1, max=10_000, help="How many there are.")] = 100,
+    comparisons: Annotated[int, typer.Option(min=1, max=100_000, help="How many they judge in all.")] = 300,
+    concurrency: Annotated[int, typer.Option(min=1, max=1_000, help="How many ask at once.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed: the same people and questions.")] = 1,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, tokens.")] = 48,
+    address: Address = PUBLIC_ADDRESS,
+) -> None:
+    """Let simulated people chat and judge. A learner ignores them unless learner.sources names `simulated`."""
+    from heliotrope.cli.simulate import run
+    from heliotrope.simulate.drive import Plan
+
+    plan = Plan(comparisons, people, concurrency, seed, max_tokens=max_tokens)
+    raise typer.Exit(run(plan, address))
