@@ -6,8 +6,7 @@ Pure ASGI on purpose: a middleware that wraps the response hides the client's di
 from __future__ import annotations
 
 import json
-import re
-import secrets
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from google.protobuf import json_format
@@ -19,11 +18,15 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
 
+from heliotrope.errors import InvalidInput
+from heliotrope.identity import check_user_id
+
 MAX_BODY = 128 * 1024  # bytes
 COOKIE = "heliotrope_user"
 COOKIE_AGE = 400 * 24 * 3600  # seconds; browsers keep nothing longer
 
-_IDENTITY = re.compile(r"[0-9a-f]{32}")
+Contract = TypeVar("Contract", bound=Message)
+
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -64,13 +67,9 @@ class Guard:
 
         headers = Headers(scope=scope)
         if scope["method"] == "POST" and not same_origin(headers):
-            said = headers.get("origin", "none")
-            answer = refusal(
-                403,
-                "PERMISSION_DENIED",
-                f"this request comes from origin {said!r}, not from this page; send Origin: http(s)://{headers.get('host', '')}",
-            )
-            await answer(scope, receive, send_guarded)
+            said, host = headers.get("origin", "none"), headers.get("host", "")
+            message = f"this request comes from origin {said!r}, not from this page; send Origin: http(s)://{host}"
+            await refusal(403, "PERMISSION_DENIED", message)(scope, receive, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
 
@@ -83,13 +82,10 @@ def same_origin(headers: Headers) -> bool:
 
 def identity(request: Request) -> str | None:
     """The browser's identity (32 hex digits) from its cookie, or None when it has no usable one."""
-    value = request.cookies.get(COOKIE, "")
-    return value if _IDENTITY.fullmatch(value) else None
-
-
-def new_identity() -> str:
-    """128 random bits as 32 hex digits."""
-    return secrets.token_hex(16)
+    try:
+        return check_user_id(request.cookies.get(COOKIE, ""))
+    except InvalidInput:
+        return None
 
 
 def cookie_header(request: Request, user: str) -> str:
@@ -98,7 +94,7 @@ def cookie_header(request: Request, user: str) -> str:
     return f"{COOKIE}={user}; Path=/; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Strict{secure}"
 
 
-async def read_message[M: Message](request: Request, into: M) -> M:
+async def read_message(request: Request, into: Contract) -> Contract:
     """Read the JSON body (protobuf's JSON mapping) into the contract's message `into`.
 
     Raises HTTPException 415, 413 or 400 with what is wrong; no field is guessed or dropped.

@@ -54,6 +54,7 @@ class ChatStream(Response):
 
     def __init__(self, call: ChatCall, set_cookie: str | None) -> None:
         super().__init__(media_type="application/x-ndjson")
+        del self.headers["content-length"]
         self._call = call
         self._set_cookie = set_cookie
 
@@ -78,8 +79,7 @@ class ChatStream(Response):
         except grpc.aio.AioRpcError as error:
             await self._with_cookie(error_response(error))(scope, receive, send)
             return
-        self._with_cookie(self)
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.start", "status": 200, "headers": self._with_cookie(self).raw_headers})
         try:
             while isinstance(chunk, chat_pb2.ChatResponse):
                 await _send_line(send, as_fields(chunk))
@@ -91,8 +91,6 @@ class ChatStream(Response):
     def _with_cookie(self, response: Response) -> Response:
         if self._set_cookie is not None:
             response.headers["set-cookie"] = self._set_cookie
-        if "content-length" in response.headers and response is self:
-            del response.headers["content-length"]
         return response
 
 
