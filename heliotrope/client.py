@@ -21,8 +21,19 @@ import grpc.aio
 
 from heliotrope import errors
 from heliotrope.identity import USER_KEY, check_user_id, new_user_id
-from heliotrope.v1 import admin_pb2, admin_pb2_grpc, chat_pb2, chat_pb2_grpc, common_pb2, feedback_pb2
-from heliotrope.v1 import feedback_pb2_grpc, policy_pb2, policy_pb2_grpc, sampler_pb2, sampler_pb2_grpc
+from heliotrope.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    chat_pb2,
+    chat_pb2_grpc,
+    common_pb2,
+    feedback_pb2,
+    feedback_pb2_grpc,
+    policy_pb2,
+    policy_pb2_grpc,
+    sampler_pb2,
+    sampler_pb2_grpc,
+)
 
 PUBLIC = "127.0.0.1:50051"
 PRIVATE = "127.0.0.1:50052"
@@ -57,7 +68,9 @@ def load_identity(path: Path | None = None) -> str:
     except FileExistsError:
         return _read_identity(path)
     except OSError as error:
-        raise errors.ConfigError(f"cannot make the identity file {path}: {error}; set XDG_CONFIG_HOME") from error
+        raise errors.ConfigError(
+            f"cannot make the identity file {path}: {error}; set XDG_CONFIG_HOME"
+        ) from error
     with os.fdopen(handle, "w") as file:
         file.write(new_user_id() + "\n")
     return _read_identity(path)
@@ -67,7 +80,9 @@ def _read_identity(path: Path) -> str:
     try:
         return check_user_id(path.read_text().strip())
     except (OSError, UnicodeDecodeError, errors.InvalidInput) as error:
-        raise errors.ConfigError(f"{path} holds no identity ({error}); delete it and a new one is made") from error
+        raise errors.ConfigError(
+            f"{path} holds no identity ({error}); delete it and a new one is made"
+        ) from error
 
 
 def explain(error: grpc.RpcError, address: str) -> errors.HeliotropeError:
@@ -162,7 +177,9 @@ class Client:
 
     def policy(self, version: str) -> policy_pb2.GetPolicyResponse:
         """One version with its manifest."""
-        return self._call(self._policy.GetPolicy, policy_pb2.GetPolicyRequest(policy_version=version), self.private)
+        return self._call(
+            self._policy.GetPolicy, policy_pb2.GetPolicyRequest(policy_version=version), self.private
+        )
 
     def promote(self, request: policy_pb2.PromotePolicyRequest) -> policy_pb2.PromotePolicyResponse:
         """Make a version live."""
@@ -214,11 +231,15 @@ class AsyncClient:
 
     def chat(self, request: chat_pb2.ChatRequest) -> AsyncIterator[chat_pb2.ChatResponse]:
         """Stream one turn; closing the iterator stops the generation."""
-        return self._stream(chat_pb2_grpc.ChatServiceStub(self._open[0]).Chat, request, self.public, STREAM_SECONDS)
+        return self._stream(
+            chat_pb2_grpc.ChatServiceStub(self._open[0]).Chat, request, self.public, STREAM_SECONDS
+        )
 
     async def give(self, request: feedback_pb2.GiveFeedbackRequest) -> feedback_pb2.GiveFeedbackResponse:
         """Record a judgement; durable when it returns."""
-        return await self._call(feedback_pb2_grpc.FeedbackServiceStub(self._open[0]).GiveFeedback, request, self.public)
+        return await self._call(
+            feedback_pb2_grpc.FeedbackServiceStub(self._open[0]).GiveFeedback, request, self.public
+        )
 
     async def status(self) -> admin_pb2.GetStatusResponse:
         """What is live, resident and in flight."""
@@ -246,7 +267,9 @@ class AsyncClient:
         except grpc.RpcError as error:
             raise explain(error, address) from error
 
-    async def _stream(self, method: Any, request: Any, address: str, seconds: float | None) -> AsyncIterator[Any]:
+    async def _stream(
+        self, method: Any, request: Any, address: str, seconds: float | None
+    ) -> AsyncIterator[Any]:
         call = method(request, timeout=seconds, metadata=_metadata(self.user))
         try:
             async for item in call:

@@ -40,7 +40,9 @@ class Turn:
     def push(self, chunk: chat_pb2.ChatResponse) -> None:
         """Take the next chunk. Raises Unavailable when one before it is missing."""
         if chunk.sequence != self._next:
-            raise Unavailable(f"chunk {self._next} of the answer is missing ({chunk.sequence} came); ask again")
+            raise Unavailable(
+                f"chunk {self._next} of the answer is missing ({chunk.sequence} came); ask again"
+            )
         self._next += 1
         match chunk.WhichOneof("chunk"):
             case "started":

@@ -29,7 +29,9 @@ PRIVATE_ADDRESS = "127.0.0.1:50052"
 @app.command()
 def chat(
     message: Annotated[str | None, typer.Argument(help="Ask this and end; left out: a conversation.")] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Ask for two answers side by side each time.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Ask for two answers side by side each time.")
+    ] = False,
     address: Address = PUBLIC_ADDRESS,
 ) -> None:
     """Chat; /good and /bad judge an answer, keys pick between two."""
@@ -67,7 +69,9 @@ def promote(
     version: Version,
     force: Annotated[bool, typer.Option("--force", help="Although the judge did not pass it.")] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; needed with --force.")] = "",
-    epoch: Annotated[int, typer.Option("--epoch", min=0, help="Only if this is still the newest epoch; 0: any.")] = 0,
+    epoch: Annotated[
+        int, typer.Option("--epoch", min=0, help="Only if this is still the newest epoch; 0: any.")
+    ] = 0,
     private: Private = PRIVATE_ADDRESS,
 ) -> None:
     """Make a version live."""
@@ -79,8 +83,12 @@ def promote(
 @policies.command()
 def rollback(
     reason: Annotated[str, typer.Option("--reason", help="Why, in words.")] = "",
-    stop_in_flight: Annotated[bool, typer.Option("--stop-in-flight", help="Also stop answers being given.")] = False,
-    epoch: Annotated[int, typer.Option("--epoch", min=0, help="Only if this is still the newest epoch; 0: any.")] = 0,
+    stop_in_flight: Annotated[
+        bool, typer.Option("--stop-in-flight", help="Also stop answers being given.")
+    ] = False,
+    epoch: Annotated[
+        int, typer.Option("--epoch", min=0, help="Only if this is still the newest epoch; 0: any.")
+    ] = 0,
     private: Private = PRIVATE_ADDRESS,
 ) -> None:
     """Put the last good version back, now."""
@@ -91,7 +99,9 @@ def rollback(
 
 @feedback.command()
 def tail(
-    after: Annotated[int | None, typer.Option("--after", min=0, help="Begin after this position; 0: all.")] = None,
+    after: Annotated[
+        int | None, typer.Option("--after", min=0, help="Begin after this position; 0: all.")
+    ] = None,
     stop: Annotated[bool, typer.Option("--stop", help="End when there is nothing more.")] = False,
     private: Private = PRIVATE_ADDRESS,
 ) -> None:

@@ -147,7 +147,9 @@ class Screen:
 
 def _side_by_side(turn: Turn, width: int) -> Columns:
     half = max(20, width // 2 - 1)
-    return Columns([Panel(Text(text), title=name, width=half) for name, text in zip("AB", turn.answers(), strict=True)])
+    return Columns(
+        [Panel(Text(text), title=name, width=half) for name, text in zip("AB", turn.answers(), strict=True)]
+    )
 
 
 def _read() -> str | None:

@@ -6,7 +6,13 @@ import sys
 from collections.abc import Mapping
 
 ASK = "better: [a] left  [b] right  [t] tie  [n] neither is good  [s] skip"
-KEYS: Mapping[str, str] = {"a": "CHOICE_A", "b": "CHOICE_B", "t": "CHOICE_TIE", "n": "CHOICE_BOTH_BAD", "s": "CHOICE_SKIP"}
+KEYS: Mapping[str, str] = {
+    "a": "CHOICE_A",
+    "b": "CHOICE_B",
+    "t": "CHOICE_TIE",
+    "n": "CHOICE_BOTH_BAD",
+    "s": "CHOICE_SKIP",
+}
 
 
 def pick() -> str:

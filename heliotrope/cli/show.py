@@ -15,7 +15,14 @@ from rich.text import Text
 from heliotrope.client import Client
 from heliotrope.v1 import admin_pb2, events_pb2, feedback_pb2, policy_pb2
 
-COLOURS = {"live": "green", "candidate": "yellow", "canary": "yellow", "failed": "red", "rejected": "red", "rolled back": "red"}
+COLOURS = {
+    "live": "green",
+    "candidate": "yellow",
+    "canary": "yellow",
+    "failed": "red",
+    "rejected": "red",
+    "rolled back": "red",
+}
 
 
 def status(address: str) -> None:
@@ -44,22 +51,32 @@ def policy(version: str, address: str) -> None:
         console.print(_gates(gates))
     if metrics := manifest.get("metrics"):
         console.print(pairs("Metrics", {key: f"{value:.4g}" for key, value in metrics.items()}))
-    plain = {key: manifest[key] for key in ("base_digest", "examples_hash", "algorithm", "log_positions") if manifest.get(key)}
+    plain = {
+        key: manifest[key]
+        for key in ("base_digest", "examples_hash", "algorithm", "log_positions")
+        if manifest.get(key)
+    }
     if plain:
         console.print(pairs("Made from", {key: str(value) for key, value in plain.items()}))
 
 
 def promote(version: str, force: bool, reason: str, epoch: int, address: str) -> None:
     """`heliotrope policies promote`."""
-    request = policy_pb2.PromotePolicyRequest(policy_version=version, expected_epoch=epoch, force=force, reason=reason)
+    request = policy_pb2.PromotePolicyRequest(
+        policy_version=version, expected_epoch=epoch, force=force, reason=reason
+    )
     with Client(private=address) as client:
         done = client.promote(request)
-    print(f"{done.live.policy_version} is live (epoch {done.epoch}); {done.in_flight_on_previous} responses finish on the one before")
+    print(
+        f"{done.live.policy_version} is live (epoch {done.epoch}); {done.in_flight_on_previous} responses finish on the one before"
+    )
 
 
 def roll_back(reason: str, stop_in_flight: bool, epoch: int, address: str) -> None:
     """`heliotrope policies rollback`."""
-    request = policy_pb2.RollBackPolicyRequest(reason=reason, expected_epoch=epoch, stop_in_flight=stop_in_flight)
+    request = policy_pb2.RollBackPolicyRequest(
+        reason=reason, expected_epoch=epoch, stop_in_flight=stop_in_flight
+    )
     with Client(private=address) as client:
         done = client.roll_back(request)
     print(f"{done.live.policy_version} is live again (epoch {done.epoch})")
@@ -78,7 +95,9 @@ def tail(after: int | None, stop: bool, address: str) -> None:
 
 def versions(listed: list[policy_pb2.Policy], title: str) -> Table:
     """A table of versions, newest first."""
-    table = Table("version", "state", "parent", "examples", "judge", "resident", "in flight", "made", "why", title=title)
+    table = Table(
+        "version", "state", "parent", "examples", "judge", "resident", "in flight", "made", "why", title=title
+    )
     for one in listed:
         state = state_name(one.state)
         base = not one.digest

@@ -47,7 +47,9 @@ def table(ledger: Ledger) -> Table:
         "changed minds": str(ledger.changed),
         "thumbs": str(ledger.thumbs),
         "shown one answer only": str(ledger.uncompared),
-        "agreement on shared items": "not measured (no shared items)" if agreement is None else f"{agreement:.1%}",
+        "agreement on shared items": "not measured (no shared items)"
+        if agreement is None
+        else f"{agreement:.1%}",
         "requests": str(ledger.requests),
         "failed requests": str(ledger.failed),
     }
