@@ -6,6 +6,8 @@ from math import exp, log
 
 import pytest
 import torch
+from beartype import beartype
+from jaxtyping import TypeCheckError, jaxtyped
 from torch import Tensor
 
 from learner.losses import bradley_terry, dpo
@@ -135,3 +137,14 @@ def test_autograd_in_float64():
         lambda *x: dpo(*x, beta=0.3, weights=shares, label_smoothing=0.2).loss, four
     )
     assert torch.autograd.gradcheck(lambda a, b, m: bradley_terry(a, b, m, shares, ties).loss, four[:3])
+
+
+def test_shapes_are_what_the_types_say():
+    """[2] against [2, 1] would broadcast to four pairs in silence; the annotations, checked, refuse it."""
+    checked = jaxtyped(typechecker=beartype)
+    good, column = torch.zeros(2), torch.zeros(2, 1)
+    assert checked(dpo)(good, good, good, good, beta=0.1).loss.item() == pytest.approx(log(2))
+    with pytest.raises(TypeCheckError):
+        checked(dpo)(good, good, column, good, beta=0.1)
+    with pytest.raises(TypeCheckError):
+        checked(bradley_terry)(good, torch.zeros(3))
