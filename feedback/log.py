@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from heliotrope.errors import InvalidInput
+from heliotrope.errors import InvalidInput, LogError, ResourceExhausted
 from heliotrope.v1.events_pb2 import Event
 
 EXCHANGES, FEEDBACK, POLICY = TOPICS = ("exchanges", "feedback", "policy")
@@ -28,6 +28,18 @@ _TOPIC = {
     "erasure_done": FEEDBACK,
     "policy_state_changed": POLICY,
 }
+
+
+class LogFull(LogError, ResourceExhausted):
+    """The log's disk is full: nothing of the batch was written, and appending works again once there is room."""
+
+    code = "RESOURCE_EXHAUSTED"
+
+
+class EventTooLarge(InvalidInput, ResourceExhausted):
+    """One event is beyond the log's bound: sending it again cannot help."""
+
+    code = "INVALID_ARGUMENT"
 
 
 @dataclass(frozen=True)
@@ -47,8 +59,7 @@ class Log(Protocol):
         """Commit all or none, durably; the offset of each.
 
         An event whose id is in the log already, or twice in the batch, is dropped and gets the first one's offset.
-        Raises InvalidInput (no id, no content, too large), ResourceExhausted (disk full), LogError; then nothing
-        was written.
+        Raises InvalidInput (no id, no content), EventTooLarge, LogFull or LogError; then nothing was written.
         """
         ...
 
@@ -57,7 +68,7 @@ class Log(Protocol):
         ...
 
     def find(self, event_id: str) -> Event | None:
-        """The event of that id, if it was committed."""
+        """The event of that id; None when it was never committed, or cannot be read."""
         ...
 
     def end(self, topic: str) -> int:
@@ -78,17 +89,22 @@ def topic_of(event: Event) -> str:
 
 
 def key_of(event: Event) -> str:
-    """What keeps order together: the conversation, or the person for consent and erasure."""
+    """What keeps order together: the conversation, or the person for consent and erasure; one for all of `policy`."""
+    if topic_of(event) == POLICY:
+        return POLICY
     return event.conversation_id or f"user:{event.user}"
 
 
 def pack(event: Event) -> bytes:
-    """Bytes to store. Raises InvalidInput without an id, or above MAX_BYTES."""
+    """Bytes to store, the same for equal events. Raises InvalidInput without an id, EventTooLarge above MAX_BYTES."""
     if not event.event_id:
         raise InvalidInput("an event has no event_id; give it a UUID so that repeats are dropped")
-    value = event.SerializeToString()
+    value = event.SerializeToString(deterministic=True)
     if len(value) > MAX_BYTES:
-        raise InvalidInput(f"event {event.event_id} has {len(value)} bytes, at most {MAX_BYTES} fit; shorten its text")
+        raise EventTooLarge(
+            f"event {event.event_id} has {len(value):,} bytes and the log takes at most {MAX_BYTES:,} (900 KiB); "
+            f"shorten the messages or the answer"
+        )
     return value
 
 

@@ -1,128 +1,226 @@
 """The embedded log: one SQLite file, one writer, any number of read-only readers.
 
-Committed means on disk (`synchronous=FULL`, WAL). Only the writer checkpoints: readers open the file read-only.
+Committed means on disk (`synchronous=FULL`, WAL). One connection writes and checkpoints; every other one, in this
+process or another, opens the file read-only, so that a read never waits for a commit.
 """
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import threading
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from google.protobuf.message import DecodeError
 from sqlite_utils import Database
 
-from feedback.log import Record, pack, key_of, topic_of
-from heliotrope.errors import LogError, ResourceExhausted
+from feedback.log import LogFull, Record, key_of, pack, topic_of
+from heliotrope.errors import LogError
 from heliotrope.v1.events_pb2 import Event
 
-SCHEMA_VERSION = 1
-BUSY_SECONDS = 5.0
+_PUT = "INSERT INTO events (topic, key, event_id, crc, value) VALUES (?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
+_GET = (
+    "SELECT offset, event_id, crc, value FROM events WHERE topic = ? AND offset > ? ORDER BY offset LIMIT ?"
+)
+_FIND = "SELECT event_id, crc, value FROM events WHERE event_id = ?"
+
+
+def _create(database: Database) -> None:
+    columns = {"offset": int, "topic": str, "key": str, "event_id": str, "value": bytes}
+    table = database.table("events")
+    table.create(columns, pk="offset", not_null=set(columns) - {"offset"})
+    table.create_index(["event_id"], unique=True)
+    table.create_index(["topic", "offset"])
+
+
+def _add_checksum(database: Database) -> None:
+    database.table("events").add_column("crc", int)
+
+
+MIGRATIONS = (_create, _add_checksum)
+"""Migration i takes a file from `user_version` i to i + 1; never edited once released."""
 
 
 class SqliteLog:
-    """`Log` in the SQLite file at `path`. Safe to use from several threads; calls are serialised."""
+    """`Log` in the SQLite file at `path`, made with its folder unless `read_only`. For any thread.
 
-    def __init__(self, path: Path, *, read_only: bool = False):
-        """Open, or (writer) make, the file. Raises LogError naming the path and the remedy."""
-        self.path = path
-        self._lock = threading.Lock()
-        try:
-            self._connection = _connect(path, read_only=read_only)
-            if not read_only:
-                _prepare(self._connection)
-            _check_version(self._connection, path)
-        except (sqlite3.Error, OSError) as error:
-            raise LogError(f"the log {path} cannot be opened: {error}; is serving started, and the folder yours?") from error
+    A read-only log whose file is not there yet reads as empty, and finds it once serving has made it. Raises LogError
+    when another process writes the file already, a newer program made it, or SQLite cannot use it.
+    """
+
+    def __init__(self, path: Path | str, read_only: bool = False) -> None:
+        self.path = Path(path)
+        self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._owner: TextIO | None = None
+        self._closed = False
+        if not read_only:
+            self._open_writer()
 
     def append(self, events: Sequence[Event]) -> list[int]:
         """See `Log.append`."""
         rows = [(topic_of(event), key_of(event), event.event_id, pack(event)) for event in events]
-        with self._lock:
-            try:
-                with self._connection:
-                    return [self._put(row) for row in rows]
-            except sqlite3.OperationalError as error:
-                raise _explain(error, self.path) from error
-            except sqlite3.Error as error:
-                raise LogError(f"the log {self.path} cannot be written: {error}; check the file, restore a backup") from error
+        with self._write_lock, self._errors():
+            if self._writer is None:
+                raise LogError(
+                    f"the log {self.path} is closed or open for reading only; only serving writes it"
+                )
+            with _transaction(self._writer) as connection:
+                return [_put(connection, *row) for row in rows]
 
     def read(self, topic: str, after: int, limit: int) -> list[Record]:
         """See `Log.read`."""
-        sql = "SELECT offset, value FROM events WHERE topic = ? AND offset > ? ORDER BY offset LIMIT ?"
-        return [_record(topic, offset, value) for offset, value in self._query(sql, (topic, after, limit))]
+        rows = self._query(_GET, (topic, after, limit))
+        return [Record(topic, offset, *_unpack(*stored)) for offset, *stored in rows]
 
     def find(self, event_id: str) -> Event | None:
         """See `Log.find`."""
-        rows = self._query("SELECT topic, offset, value FROM events WHERE event_id = ?", (event_id,))
-        return _record(*rows[0]).event if rows else None
+        rows = self._query(_FIND, (event_id,))
+        return _unpack(*rows[0])[0] if rows else None
 
     def end(self, topic: str) -> int:
         """See `Log.end`."""
-        return self._query("SELECT coalesce(max(offset), 0) FROM events WHERE topic = ?", (topic,))[0][0]
+        rows = self._query("SELECT coalesce(max(offset), 0) FROM events WHERE topic = ?", (topic,))
+        return rows[0][0] if rows else 0
 
     def count(self, topic: str) -> int:
         """Events in a topic."""
-        return self._query("SELECT count(*) FROM events WHERE topic = ?", (topic,))[0][0]
+        rows = self._query("SELECT count(*) FROM events WHERE topic = ?", (topic,))
+        return rows[0][0] if rows else 0
 
     def close(self) -> None:
         """See `Log.close`."""
-        with self._lock:
-            self._connection.close()
+        with self._write_lock, self._read_lock, self._errors():
+            self._closed = True
+            for held in (
+                self._reader,
+                self._writer,
+                self._owner,
+            ):  # the writer checkpoints as the last to close
+                if held is not None:
+                    held.close()
+            self._reader = self._writer = self._owner = None
 
-    def _put(self, row: tuple[str, str, str, bytes]) -> int:
-        sql = "INSERT INTO events (topic, key, event_id, value) VALUES (?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
-        cursor = self._connection.execute(sql, row)
-        if cursor.rowcount == 1:
-            assert cursor.lastrowid is not None
-            return cursor.lastrowid
-        return self._connection.execute("SELECT offset FROM events WHERE event_id = ?", (row[2],)).fetchone()[0]
+    def _open_writer(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._owner = _own(self.path)
+            with self._errors():
+                self._writer = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                self._writer.execute("PRAGMA synchronous = FULL")
+                _migrate(self._writer, self.path)
+        except OSError as error:
+            raise LogError(
+                f"the log {self.path} cannot be opened: {error}; check the folder and its owner"
+            ) from error
+        except LogError:
+            self.close()
+            raise
 
     def _query(self, sql: str, values: tuple) -> list[tuple]:
-        with self._lock:
-            try:
-                return self._connection.execute(sql, values).fetchall()
-            except sqlite3.Error as error:
-                raise LogError(f"the log {self.path} cannot be read: {error}; check the file, restore a backup") from error
+        with self._read_lock, self._errors():
+            if self._closed:
+                raise LogError(f"the log {self.path} is closed; open it again to read it")
+            if self._reader is None:
+                self._reader = _open_reader(self.path)
+            return [] if self._reader is None else self._reader.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+                raise LogFull(
+                    f"no room to write the log {self.path}: {error}; free disk space, it then goes on; nothing was half written"
+                ) from error
+            raise LogError(
+                f"the log {self.path} fails: {error} ({name}); check the disk, or restore a backup"
+            ) from error
 
 
-def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    if not read_only:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    mode = "ro" if read_only else "rwc"
-    uri = f"{path.resolve().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+def _put(connection: sqlite3.Connection, topic: str, key: str, event_id: str, value: bytes) -> int:
+    cursor = connection.execute(_PUT, (topic, key, event_id, zlib.crc32(value), value))
+    if cursor.rowcount == 1:
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+    return connection.execute("SELECT offset FROM events WHERE event_id = ?", (event_id,)).fetchone()[0]
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    database = Database(connection)
-    columns = {"offset": int, "topic": str, "key": str, "event_id": str, "value": bytes}
-    table = database.table("events")
-    table.create(columns, pk="offset", not_null=set(columns) - {"offset"}, if_not_exists=True)
-    table.create_index(["event_id"], unique=True, if_not_exists=True)
-    table.create_index(["topic", "offset"], if_not_exists=True)
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    connection.commit()
-
-
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found != SCHEMA_VERSION:
-        raise LogError(f"the log {path} has schema {found}, this program knows {SCHEMA_VERSION}; use the program that wrote it")
-
-
-def _record(topic: str, offset: int, value: bytes) -> Record:
+def _unpack(event_id: str, crc: int | None, value: bytes) -> tuple[Event | None, str]:
+    """The stored event, or None and why it cannot be read. Rows of the first file version have no checksum."""
+    if not isinstance(value, bytes) or (crc is not None and zlib.crc32(value) != crc):
+        return None, f"the bytes of event {event_id} are not those that were written (checksum)"
     try:
-        return Record(topic, offset, Event.FromString(value))
+        event = Event.FromString(value)
     except DecodeError as error:
-        return Record(topic, offset, None, f"not an event: {error}")
+        return None, f"event {event_id} is not an event: {error}"
+    if event.event_id != event_id or event.WhichOneof("what") is None:
+        return None, f"event {event_id} is of another schema: nothing in it that this program knows"
+    return event, ""
 
 
-def _explain(error: sqlite3.OperationalError, path: Path) -> LogError | ResourceExhausted:
-    if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
-        return ResourceExhausted(f"no room to write the log {path}: {error}; free disk space, nothing was half written")
-    return LogError(f"the log {path} cannot be written: {error}; check the disk and who else holds the file")
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """All or nothing; SQLite itself may have rolled back already when it ran out of room."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise LogError(
+            f"the log {path} has version {version}, this program knows {len(MIGRATIONS)}; use the newer program"
+        )
+    return version
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    for number, migration in enumerate(
+        MIGRATIONS[_version(connection, path) :], _version(connection, path) + 1
+    ):
+        migration(Database(connection))
+        connection.execute(f"PRAGMA user_version = {number}")
+
+
+def _open_reader(path: Path) -> sqlite3.Connection | None:
+    """A read-only connection, or None while the file, or its tables, are not there yet."""
+    if not path.exists():
+        return None
+    connection = sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )
+    try:
+        if _version(connection, path) == len(MIGRATIONS):
+            return connection
+    except (sqlite3.Error, LogError):
+        connection.close()
+        raise
+    connection.close()
+    return None
+
+
+def _own(path: Path) -> TextIO:
+    """Refuse a second writing process. A POSIX lock: gone with the process, and not inherited by its children."""
+    file = path.with_name(path.name + ".lock").open("a")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise LogError(
+            f"another process writes the log {path}; stop it, or give this one another paths.state"
+        ) from error
+    return file

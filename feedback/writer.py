@@ -1,0 +1,133 @@
+"""Group commit: many callers, one thread that writes all that waits in one transaction.
+
+A commit costs the same fsync for one event as for five hundred, so under load events share it, and alone one does not
+wait for company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+
+from feedback.log import Event, Log, pack, topic_of
+from heliotrope.errors import HeliotropeError, LogError, ResourceExhausted, Unavailable
+
+SCHEMA = 1
+
+
+class LogWriter:
+    """The one producer of a log. `capacity`: most events that wait; `batch`: most events of one transaction.
+
+    Each event is stamped, where its fields are unset, with producer_id, sequence (from 1, rising in the order of the
+    calls), time and schema. The event belongs to the writer from then on: do not change it.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        capacity: int = 8192,
+        batch: int = 512,
+        clock: Callable[[], float] = time.time,
+        producer_id: str | None = None,
+    ) -> None:
+        self.log, self.capacity, self.batch, self.clock = log, capacity, batch, clock
+        self.producer_id = producer_id or str(uuid.uuid4())
+        self._sequence = 0
+        self._queue: deque[tuple[Event, Future[int]]] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    async def append(self, event: Event) -> int:
+        """Wait until the event is durable; its offset. A cancelled wait does not take the event back.
+
+        Raises InvalidInput at once, ResourceExhausted when the queue is full, and what the log raised for its batch.
+        """
+        return (await self.append_all((event,)))[0]
+
+    async def append_all(self, events: Sequence[Event]) -> list[int]:
+        """Wait until all are durable (not always in one transaction); their offsets."""
+        waiting = [asyncio.wrap_future(future) for future in self.submit(events)]
+        for future in waiting:
+            future.add_done_callback(_retrieve)
+        return [await asyncio.shield(future) for future in waiting]
+
+    def submit(self, events: Iterable[Event]) -> list[Future[int]]:
+        """Queue the events without waiting, all or none; futures of their offsets. For any thread."""
+        events = list(events)
+        for event in events:
+            topic_of(event)
+        with self._wake:
+            if self._stopping:
+                raise Unavailable(
+                    "the log's writer has stopped; nothing was recorded, try again once serving is up"
+                )
+            if len(self._queue) + len(events) > self.capacity:
+                raise ResourceExhausted(
+                    f"{len(self._queue)} events wait for the log, which takes {self.capacity}, and {len(events)} came; try again shortly"
+                )
+            items = [(self._stamp(event), Future()) for event in events]
+            self._queue.extend(items)
+            self._wake.notify()
+        return [future for _, future in items]
+
+    def stop(self) -> None:
+        """Write all that waits, then end the thread; a second call does nothing. The log stays open."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _stamp(self, event: Event) -> Event:
+        event.producer_id = event.producer_id or self.producer_id
+        if not event.HasField("time"):
+            event.time.FromNanoseconds(int(self.clock() * 1e9))
+        event.schema = event.schema or SCHEMA
+        event.sequence = event.sequence or self._sequence + 1
+        pack(
+            event
+        )  # refuses here, so that one bad event fails its own caller and not the others of its batch
+        self._sequence = max(self._sequence, event.sequence)
+        return event
+
+    def _run(self) -> None:
+        taken: list[tuple[Event, Future[int]]] = []
+        try:
+            while taken := self._take():
+                self._commit(taken)
+        finally:
+            with self._wake:
+                self._stopping = True
+                left = [future for _, future in (*taken, *self._queue) if not future.done()]
+            for future in left:
+                future.set_exception(LogError("the log's writer ended unexpectedly; restart serving"))
+
+    def _take(self) -> list[tuple[Event, Future[int]]]:
+        """Wait for events; empty only when stopped and drained."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._queue or self._stopping)
+            return [self._queue.popleft() for _ in range(min(self.batch, len(self._queue)))]
+
+    def _commit(self, items: list[tuple[Event, Future[int]]]) -> None:
+        live = [(event, future) for event, future in items if future.set_running_or_notify_cancel()]
+        try:
+            offsets = self.log.append([event for event, _ in live])
+        except HeliotropeError as error:
+            for _, future in live:
+                future.set_exception(error)
+            return
+        for (_, future), offset in zip(live, offsets, strict=True):
+            future.set_result(offset)
+
+
+def _retrieve(future: asyncio.Future[int]) -> None:
+    """Look at the outcome, so that an abandoned wait leaves no 'never retrieved' warning."""
+    if not future.cancelled():
+        future.exception()
