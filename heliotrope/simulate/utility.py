@@ -9,7 +9,7 @@ well here.
 
 - `on_topic`: they want the question answered, not its field. Share of the prompt's content words that come
   back; 60 % is all that anyone asks for.
-- `concrete`: they like what can be done or checked. Numbers, list items, named examples and words to the
+- `concrete`: they like what can be done or checked. Different numbers, list items, named examples and words to the
   reader ("you", at half weight) per 20 words, saturating: 1 - exp(-density).
 - `plain`: they prefer plain words. Share of words that are long (9 letters or more) or vague, from 0 to 40 %.
 - `direct`: they dislike throat-clearing and self-talk. Filler in the first 12 words costs half, "I am an AI"
@@ -137,8 +137,8 @@ def _on_topic(prompt: str, words: list[str]) -> float:
 
 
 def _concrete(reply: str, words: list[str]) -> float:
-    """Numbers, list items, examples and addressed actions per 20 words, saturating."""
-    numbers = sum(word[0].isdigit() for word in words)
+    """Different numbers, list items, examples and words to the reader per 20 words (at least 12), saturating."""
+    numbers = len({word for word in words if word[0].isdigit()})
     marks = (
         numbers
         + len(_ITEM.findall(reply))
@@ -149,8 +149,11 @@ def _concrete(reply: str, words: list[str]) -> float:
 
 
 def _plain(words: list[str]) -> float:
-    """1 when no word is long (9 letters or more) or vague, 0 when two in five are."""
-    puffed = sum((len(word) >= 9) or (word in VAGUE) for word in words) / len(words)
+    """1 when no word is long (9 letters or more) or vague, 0 when two in five are. Numbers are no words."""
+    letters = [word for word in words if not word[0].isdigit()]
+    if not letters:
+        return 0.0
+    puffed = sum((len(word) >= 9) or (word in VAGUE) for word in letters) / len(letters)
     return max(0.0, 1.0 - puffed / 0.4)
 
 
