@@ -34,7 +34,9 @@ def check_entries(folder: Path, names: set[str]) -> None:
     """Exactly these, each a plain file. Raises TamperedAdapter for more, TornAdapter for fewer."""
     for entry in folder.iterdir():
         if entry.name not in names:
-            raise TamperedAdapter(f"{entry} does not belong there; remove it (vLLM would load a pickle beside weights)")
+            raise TamperedAdapter(
+                f"{entry} does not belong there; remove it (vLLM would load a pickle beside weights)"
+            )
         if entry.is_symlink() or not entry.is_file():
             raise TamperedAdapter(f"{entry} is not a plain file; restore it")
     if missing := sorted(name for name in names if not (folder / name).exists()):
@@ -50,8 +52,16 @@ def check_config(folder: Path) -> int:
     except (ValueError, KeyError, TypeError) as error:
         raise RegistryError(f"{path} is not a LoRA configuration ({error}); publish a new version") from error
     if config.get("peft_type") != "LORA" or not isinstance(rank, int) or rank < 1 or not alpha > 0:
-        raise RegistryError(f"{path}: peft_type {config.get('peft_type')!r}, r {rank!r}, lora_alpha {alpha!r}; use LORA")
-    unserved = {"modules_to_save": None, "use_dora": False, "bias": "none", "rank_pattern": {}, "alpha_pattern": {}}
+        raise RegistryError(
+            f"{path}: peft_type {config.get('peft_type')!r}, r {rank!r}, lora_alpha {alpha!r}; use LORA"
+        )
+    unserved = {
+        "modules_to_save": None,
+        "use_dora": False,
+        "bias": "none",
+        "rank_pattern": {},
+        "alpha_pattern": {},
+    }
     for key, plain in unserved.items():
         if config.get(key, plain) not in (plain, None, [], {}, False):
             raise RegistryError(f"{path}: {key} = {config[key]!r} is not served; train without it")
@@ -65,16 +75,22 @@ def read_header(path: Path) -> Header:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(_MAX_HEADER, size - 8):
-            raise TamperedAdapter(f"{path} is not a whole safetensors file ({size} bytes); publish a new version")
+            raise TamperedAdapter(
+                f"{path} is not a whole safetensors file ({size} bytes); publish a new version"
+            )
         raw = file.read(length)
     try:
         header = json.loads(raw)
         header.pop("__metadata__", None)
         end = max(entry["data_offsets"][1] for entry in header.values())
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise TamperedAdapter(f"{path} has no readable safetensors header ({error}); publish a new version") from error
+        raise TamperedAdapter(
+            f"{path} has no readable safetensors header ({error}); publish a new version"
+        ) from error
     if 8 + length + end != size:
-        raise TamperedAdapter(f"{path} has {size} bytes, its header promises {8 + length + end}; publish a new version")
+        raise TamperedAdapter(
+            f"{path} has {size} bytes, its header promises {8 + length + end}; publish a new version"
+        )
     return header
 
 
@@ -90,7 +106,9 @@ def check_tensors(folder: Path, rank: int) -> None:
             raise RegistryError(f"{path}: {module} has no lora_{missing[0]}; publish a whole adapter")
         if letters["A"][0] != rank or letters["B"][1] != rank:
             shapes = f"A {letters['A']}, B {letters['B']}"
-            raise RegistryError(f"{path}: {module} has {shapes}, not the rank {rank} of {CONFIG}; publish it again")
+            raise RegistryError(
+                f"{path}: {module} has {shapes}, not the rank {rank} of {CONFIG}; publish it again"
+            )
     _check_layers(path, set(modules))
 
 
@@ -101,7 +119,9 @@ def _modules(path: Path, header: Header) -> Mapping[str, dict[str, list[int]]]:
         if not found or any(part in found["module"].split(".") for part in _REFUSED):
             raise RegistryError(f"{path}: tensor {name!r} is not served; train LoRA on linear layers only")
         if len(entry["shape"]) != 2:
-            raise RegistryError(f"{path}: tensor {name!r} has shape {entry['shape']}; a LoRA matrix has two sides")
+            raise RegistryError(
+                f"{path}: tensor {name!r} has shape {entry['shape']}; a LoRA matrix has two sides"
+            )
         modules[found["module"]][found["letter"]] = entry["shape"]
     return modules
 

@@ -47,7 +47,14 @@ def sha256_files(paths: Iterable[Path]) -> str:
 class ChatFormat:
     """Chat template, tokenizer and end tokens of one model folder, with one explicit system prompt."""
 
-    def __init__(self, tokenizer: Tokenizer, template: str, eos_ids: frozenset[int], envelope: common_pb2.Envelope, system_prompt: str):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: str,
+        eos_ids: frozenset[int],
+        envelope: common_pb2.Envelope,
+        system_prompt: str,
+    ):
         self.eos_ids = eos_ids
         self.envelope = envelope
         self._system = system_prompt
@@ -55,7 +62,9 @@ class ChatFormat:
         # With this set, special tokens met in text are encoded as text; the template's own are placed by id.
         self._tokenizer.encode_special_tokens = True
         self._special = {t.content: i for i, t in tokenizer.get_added_tokens_decoder().items() if t.special}
-        self._split = re.compile("(" + "|".join(re.escape(s) for s in sorted(self._special, key=len, reverse=True)) + ")")
+        self._split = re.compile(
+            "(" + "|".join(re.escape(s) for s in sorted(self._special, key=len, reverse=True)) + ")"
+        )
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = _refuse
         self._template = environment.from_string(template)
@@ -70,14 +79,18 @@ class ChatFormat:
         template = _template_text(folder)
         weights = sorted(folder.glob("*.safetensors"))
         if not weights:
-            raise ModelError(f"no safetensors weights in {folder}; run `make setup`, or point model.path at a Hugging Face folder")
+            raise ModelError(
+                f"no safetensors weights in {folder}; run `make setup`, or point model.path at a Hugging Face folder"
+            )
         envelope = common_pb2.Envelope(
             base_digest=sha256_files(weights),
             tokenizer=sha256_files([tokenizer_file]),
             template=hashlib.sha256(template.encode()).hexdigest(),
             system_prompt=hashlib.sha256(system_prompt.encode()).hexdigest(),
         )
-        return cls(Tokenizer.from_file(str(tokenizer_file)), template, _end_ids(folder), envelope, system_prompt)
+        return cls(
+            Tokenizer.from_file(str(tokenizer_file)), template, _end_ids(folder), envelope, system_prompt
+        )
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids that ask the model for the next assistant turn. Raises InvalidInput when the template refuses."""
@@ -120,7 +133,10 @@ class ChatFormat:
             mark += "\ue000"
         masks = {f"{mark}{i}\ue001": special for i, special in enumerate(self._special)}
         hide = {special: mask for mask, special in masks.items()}
-        turns = [{"role": m.role, "content": self._split.sub(lambda hit: hide[hit[0]], m.content)} for m in messages]
+        turns = [
+            {"role": m.role, "content": self._split.sub(lambda hit: hide[hit[0]], m.content)}
+            for m in messages
+        ]
         try:
             text = self._template.render(messages=turns, add_generation_prompt=generate)
         except TemplateError as error:
@@ -158,7 +174,9 @@ def _refuse(message: str) -> NoReturn:
 def _existing(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
-        raise ModelError(f"no {name} in {folder}; run `make setup`, or point model.path at a Hugging Face folder")
+        raise ModelError(
+            f"no {name} in {folder}; run `make setup`, or point model.path at a Hugging Face folder"
+        )
     return path
 
 
@@ -167,7 +185,9 @@ def _template_text(folder: Path) -> str:
         return (folder / "chat_template.jinja").read_text()
     text = json.loads(_existing(folder, "tokenizer_config.json").read_text()).get("chat_template")
     if not isinstance(text, str):
-        raise ModelError(f"{folder} has no chat template; Heliotrope needs a chat model, not a bare language model")
+        raise ModelError(
+            f"{folder} has no chat template; Heliotrope needs a chat model, not a bare language model"
+        )
     return text
 
 

@@ -203,10 +203,10 @@ class Dpo(Section):
 class Reward(Section):
     """The reward model."""
 
-    learning_rate: float = Field(2e-4, gt=0, le=1)
-    """Step of AdamW."""
-    replay: int = Field(2, ge=0, le=64)
-    """Old preferences rehearsed for each new one."""
+    ridge: float = Field(30.0, gt=0)
+    """Pull of the head to zero: larger trusts the votes less."""
+    margin: float = Field(0.0, ge=0, le=10)
+    """Reward difference asked of the strongest preference; proportional below."""
 
 
 class Judge(Section):
@@ -273,7 +273,9 @@ def _read(path: Path) -> dict:
     try:
         return tomllib.loads(path.read_text())
     except FileNotFoundError as error:
-        raise ConfigError(f"no configuration file {path}; name an existing one, or leave --config out") from error
+        raise ConfigError(
+            f"no configuration file {path}; name an existing one, or leave --config out"
+        ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} is not readable TOML: {error}") from error
 
@@ -282,7 +284,9 @@ def _override(data: dict, text: str) -> None:
     key, equals, value = text.partition("=")
     section, dot, name = key.partition(".")
     if not (equals and dot and section and name):
-        raise ConfigError(f"override {text!r} is not of the form section.key=value, such as serving.http_port=8081")
+        raise ConfigError(
+            f"override {text!r} is not of the form section.key=value, such as serving.http_port=8081"
+        )
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

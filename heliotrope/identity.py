@@ -35,7 +35,9 @@ def new_user_id() -> str:
 def check_user_id(value: str) -> str:
     """The value itself, or InvalidInput when it is not 32 lower-case hex digits."""
     if not _USER.fullmatch(value):
-        raise InvalidInput(f"{USER_KEY} has {len(value)} characters and is not 32 lower-case hex digits; make one with 128 random bits")
+        raise InvalidInput(
+            f"{USER_KEY} has {len(value)} characters and is not 32 lower-case hex digits; make one with 128 random bits"
+        )
     return value
 
 
@@ -49,7 +51,9 @@ def check_tenant(value: str) -> str:
 def check_request_id(value: str) -> str:
     """The value itself, or InvalidInput when it is not 1 to 64 printable ASCII characters without spaces."""
     if not _REQUEST.fullmatch(value):
-        raise InvalidInput(f"request_id {value[:80]!r} is not 1 to 64 printable ASCII characters; a UUID will do")
+        raise InvalidInput(
+            f"request_id {value[:80]!r} is not 1 to 64 printable ASCII characters; a UUID will do"
+        )
     return value
 
 
@@ -74,5 +78,7 @@ def server_key(path: Path) -> bytes:
             os.fsync(file.fileno())
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
-        raise ConfigError(f"{path} holds {len(key)} bytes, not {KEY_BYTES}; restore it from a backup (without it old tickets are void)")
+        raise ConfigError(
+            f"{path} holds {len(key)} bytes, not {KEY_BYTES}; restore it from a backup (without it old tickets are void)"
+        )
     return key

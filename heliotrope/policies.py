@@ -49,7 +49,9 @@ def number(version: str) -> int:
     """7 for `policy-v7`. Raises InvalidInput for anything else."""
     prefix, _, digits = version.partition("-v")
     if prefix != "policy" or not digits.isascii() or not digits.isdigit() or str(int(digits)) != digits:
-        raise InvalidInput(f"{version[:80]!r} is not a policy version; they are called policy-v0, policy-v1, …")
+        raise InvalidInput(
+            f"{version[:80]!r} is not a policy version; they are called policy-v0, policy-v1, …"
+        )
     return int(digits)
 
 
@@ -75,7 +77,9 @@ class PolicyTable:
     """The fold of all PolicyStateChanged events, in their order. `policy-v0`, the base model, is live at first."""
 
     epoch: int = 0
-    standings: dict[str, Standing] = field(default_factory=lambda: {BASE: Standing(BASE, "", LIVE, "the base model", True)})
+    standings: dict[str, Standing] = field(
+        default_factory=lambda: {BASE: Standing(BASE, "", LIVE, "the base model", True)}
+    )
 
     @property
     def live(self) -> Standing:
@@ -95,13 +99,17 @@ class PolicyTable:
         except KeyError:
             raise NotFound(f"there is no {version}; `heliotrope policies list` shows what there is") from None
 
-    def move(self, version: str, to: PolicyState, *, digest: str = "", actor: str = "auto", reason: str = "") -> events_pb2.PolicyStateChanged:
+    def move(
+        self, version: str, to: PolicyState, *, digest: str = "", actor: str = "auto", reason: str = ""
+    ) -> events_pb2.PolicyStateChanged:
         """The event of a move that the table allows now; apply it with `apply`. Raises FailedPrecondition otherwise."""
         before = self.standings.get(version)
         was = before.state if before else NONE
         if to not in MOVES[was]:
             allowed = ", ".join(sorted(state_name(s) for s in MOVES[was]))
-            raise FailedPrecondition(f"{version} is {state_name(was)} and cannot become {state_name(to)}; from there it can become {allowed}")
+            raise FailedPrecondition(
+                f"{version} is {state_name(was)} and cannot become {state_name(to)}; from there it can become {allowed}"
+            )
         return events_pb2.PolicyStateChanged(
             policy_version=version,
             digest=digest or (before.digest if before else ""),
@@ -115,7 +123,9 @@ class PolicyTable:
     def check_epoch(self, expected: int) -> None:
         """Raise FailedPrecondition when the caller decided on older news (0: the caller does not mind)."""
         if expected and expected != self.epoch:
-            raise FailedPrecondition(f"expected_epoch {expected} is stale, it is {self.epoch} now; look again and decide anew")
+            raise FailedPrecondition(
+                f"expected_epoch {expected} is stale, it is {self.epoch} now; look again and decide anew"
+            )
 
     def apply(self, change: events_pb2.PolicyStateChanged) -> bool:
         """Fold one event in; False (and nothing changed) when it was made for another epoch."""

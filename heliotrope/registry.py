@@ -116,7 +116,9 @@ class Registry:
         """One verified shadow adapter by the sha256 of its weights. Raises NotFound, or what `verify` raises."""
         path = self.shadows / digest
         if not _DIGEST.fullmatch(digest) or not path.is_dir():
-            raise NotFound(f"there is no shadow {digest!r}; give the 64 hex digits that publish_shadow returned")
+            raise NotFound(
+                f"there is no shadow {digest!r}; give the 64 hex digits that publish_shadow returned"
+            )
         manifest = verify(path)
         if manifest.files[WEIGHTS] != digest:
             raise TamperedAdapter(f"{path} holds {manifest.files[WEIGHTS]}; publish the shadow anew")
@@ -134,7 +136,9 @@ class Registry:
         try:
             path.mkdir()  # exclusive: two publishers never share a number
         except FileExistsError as error:
-            raise AlreadyExists(f"{path} has just been made by another publisher; run one learner a registry") from error
+            raise AlreadyExists(
+                f"{path} has just been made by another publisher; run one learner a registry"
+            ) from error
         _fsync(self.policies)
         _finish(path, stage(path), path.name)
         return self.read(number)
@@ -159,7 +163,9 @@ class Registry:
     def drop_shadow(self, digest: str) -> None:
         """Remove a shadow; one that is not there is fine. Raises NotFound for what is no digest."""
         if not _DIGEST.fullmatch(digest):
-            raise NotFound(f"there is no shadow {digest!r}; give the 64 hex digits that publish_shadow returned")
+            raise NotFound(
+                f"there is no shadow {digest!r}; give the 64 hex digits that publish_shadow returned"
+            )
         shutil.rmtree(self.shadows / digest, ignore_errors=True)
 
 
@@ -173,7 +179,9 @@ def verify(folder: Path) -> Manifest:
     check_entries(folder, {*manifest.files, MANIFEST, READY})
     for name, wanted in manifest.files.items():
         if (found := _sha256(folder / name)) != wanted:
-            raise TamperedAdapter(f"{folder / name} has sha256 {found}, its manifest says {wanted}; restore the file")
+            raise TamperedAdapter(
+                f"{folder / name} has sha256 {found}, its manifest says {wanted}; restore the file"
+            )
     check_tensors(folder, rank=check_config(folder))
     return manifest
 
@@ -185,9 +193,13 @@ def _read_manifest(folder: Path) -> Manifest:
         if (folder / name).is_symlink():
             raise TamperedAdapter(f"{folder / name} is a link; restore the file")
         if not (folder / name).is_file():
-            raise TornAdapter(f"{folder} is torn: {name} is missing; its number is burned, publish a new version")
+            raise TornAdapter(
+                f"{folder} is torn: {name} is missing; its number is burned, publish a new version"
+            )
     if (seal := (folder / READY).read_text().strip()) != _sha256(folder / MANIFEST):
-        raise TamperedAdapter(f"{folder / MANIFEST} is not the one that READY sealed ({seal[:12]}); restore it")
+        raise TamperedAdapter(
+            f"{folder / MANIFEST} is not the one that READY sealed ({seal[:12]}); restore it"
+        )
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except ValidationError as error:
@@ -234,7 +246,9 @@ def _sha256(path: Path) -> str:
     except FileNotFoundError as error:
         raise TornAdapter(f"{path} is missing; publish a new version") from error
     except OSError as error:
-        raise RegistryError(f"{path} cannot be read: {error.strerror}; check the disk and permissions") from error
+        raise RegistryError(
+            f"{path} cannot be read: {error.strerror}; check the disk and permissions"
+        ) from error
 
 
 def _fsync(path: Path) -> None:

@@ -34,17 +34,20 @@ class Judged:
     """One sample of the candidate or of its parent on a fresh prompt, with what the trainer says of it."""
 
     token_ids: tuple[int, ...]
-    log_ratio: float
-    """log π(y) − log base(y) of the model that drew it, nats over the response, by the trainer."""
     reward: float
-    """The reward model's score."""
+    """The reward model's score; only differences under one prompt mean anything."""
+    log_ratio: float
+    """log candidate(y) − log base(y), nats over the response, by the trainer."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the gates look at. Held-out margins are implicit rewards chosen − rejected, nats × β."""
+    """All that the gates look at. `candidate` and `parent` answer the same prompts in the same order."""
 
-    held_out_margins: Sequence[float]
+    held_out_pairs: int
+    """Decided preferences that nothing was trained on."""
+    held_out_accuracy: float
+    """Share of them whose chosen response has the higher implicit reward; an exact tie counts half."""
     candidate: Sequence[Judged]
     parent: Sequence[Judged]
 
@@ -72,13 +75,11 @@ def held_out_accuracy(evidence: Evidence, settings: Settings) -> Gate:
 
     Fails when even the upper end of the 95 % Wilson interval lies under `min_accuracy`.
     """
-    margins = evidence.held_out_margins
-    if len(margins) < settings.min_held_out:
-        return Gate(
-            "inconclusive", {"pairs": len(margins), "needed": settings.min_held_out}, "too few held-out pairs"
-        )
-    right = sum(1.0 if m > 0 else 0.5 if m == 0 else 0.0 for m in margins)
-    return _share("accuracy", right, len(margins), settings.min_accuracy)
+    pairs = evidence.held_out_pairs
+    if pairs < settings.min_held_out:
+        figures = {"pairs": pairs, "needed": settings.min_held_out}
+        return Gate("inconclusive", figures, "too few held-out pairs")
+    return _share("accuracy", evidence.held_out_accuracy * pairs, pairs, settings.min_accuracy)
 
 
 def reward_win_rate(evidence: Evidence, settings: Settings) -> Gate:

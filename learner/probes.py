@@ -12,24 +12,78 @@ from dataclasses import asdict, dataclass
 from heliotrope.chat import ChatFormat, Message
 
 PROBES: tuple[tuple[str, str], ...] = (
-    ("How do I boil an egg?", "Bring a small pan of water to the boil, lower the egg in with a spoon, and wait seven minutes."),
-    ("Why is the sky blue?", "Air scatters short wavelengths of sunlight more than long ones, so blue reaches us from every side."),
-    ("Name three fruits.", "Apples, bananas and oranges are three fruits that most shops sell all the year round."),
-    ("What is a budget?", "A budget is a plan for money: what comes in, what goes out, and what is left at the end of the month."),
-    ("How can I sleep better?", "Go to bed at the same hour each night, keep the room cool and dark, and leave the phone outside."),
-    ("What does a router do?", "A router passes packets between your home network and the wider internet, and hands out local addresses."),
-    ("Write a short thank-you note.", "Dear Anna, thank you for the lovely dinner on Friday. Your soup was the best I have had this year."),
-    ("How far away is the moon?", "The moon is about 384,000 kilometres away, a little more than one second for a beam of light."),
-    ("What is photosynthesis?", "Plants use sunlight to turn water and carbon dioxide into sugar, and give off oxygen as they do."),
-    ("Give me a tip for interviews.", "Prepare two short stories about problems that you solved, with the figures that show how it ended."),
-    ("What is 12 times 8?", "Twelve times eight is ninety-six, because ten eights are eighty and two more eights are sixteen."),
-    ("How do I water a cactus?", "Soak the soil fully, let it drain, and then wait until it is completely dry before you water it again."),
-    ("Why do cats purr?", "Cats purr when they are content, but also when they are hurt, as it seems to calm and heal them."),
-    ("Suggest a weekend trip.", "Take a morning train to the coast, walk along the cliffs, and come home after fish and chips."),
-    ("What is a noun?", "A noun is a word for a person, a place, a thing or an idea, such as teacher, Paris, chair or hope."),
-    ("How do magnets work?", "Tiny magnetic regions inside the metal line up in one direction, so that their pulls add up outside."),
-    ("How do I learn a language?", "Learn a few hundred common words first, listen every day, and speak aloud from the very first week."),
-    ("What causes tides?", "The pull of the moon, and less so of the sun, raises two bulges of water that the earth turns under."),
+    (
+        "How do I boil an egg?",
+        "Bring a small pan of water to the boil, lower the egg in with a spoon, and wait seven minutes.",
+    ),
+    (
+        "Why is the sky blue?",
+        "Air scatters short wavelengths of sunlight more than long ones, so blue reaches us from every side.",
+    ),
+    (
+        "Name three fruits.",
+        "Apples, bananas and oranges are three fruits that most shops sell all the year round.",
+    ),
+    (
+        "What is a budget?",
+        "A budget is a plan for money: what comes in, what goes out, and what is left at the end of the month.",
+    ),
+    (
+        "How can I sleep better?",
+        "Go to bed at the same hour each night, keep the room cool and dark, and leave the phone outside.",
+    ),
+    (
+        "What does a router do?",
+        "A router passes packets between your home network and the wider internet, and hands out local addresses.",
+    ),
+    (
+        "Write a short thank-you note.",
+        "Dear Anna, thank you for the lovely dinner on Friday. Your soup was the best I have had this year.",
+    ),
+    (
+        "How far away is the moon?",
+        "The moon is about 384,000 kilometres away, a little more than one second for a beam of light.",
+    ),
+    (
+        "What is photosynthesis?",
+        "Plants use sunlight to turn water and carbon dioxide into sugar, and give off oxygen as they do.",
+    ),
+    (
+        "Give me a tip for interviews.",
+        "Prepare two short stories about problems that you solved, with the figures that show how it ended.",
+    ),
+    (
+        "What is 12 times 8?",
+        "Twelve times eight is ninety-six, because ten eights are eighty and two more eights are sixteen.",
+    ),
+    (
+        "How do I water a cactus?",
+        "Soak the soil fully, let it drain, and then wait until it is completely dry before you water it again.",
+    ),
+    (
+        "Why do cats purr?",
+        "Cats purr when they are content, but also when they are hurt, as it seems to calm and heal them.",
+    ),
+    (
+        "Suggest a weekend trip.",
+        "Take a morning train to the coast, walk along the cliffs, and come home after fish and chips.",
+    ),
+    (
+        "What is a noun?",
+        "A noun is a word for a person, a place, a thing or an idea, such as teacher, Paris, chair or hope.",
+    ),
+    (
+        "How do magnets work?",
+        "Tiny magnetic regions inside the metal line up in one direction, so that their pulls add up outside.",
+    ),
+    (
+        "How do I learn a language?",
+        "Learn a few hundred common words first, listen every day, and speak aloud from the very first week.",
+    ),
+    (
+        "What causes tides?",
+        "The pull of the moon, and less so of the sun, raises two bulges of water that the earth turns under.",
+    ),
 )
 
 
@@ -57,4 +111,6 @@ def probes(chat: ChatFormat) -> list[Probe]:
 def record(items: Sequence[Probe], score: Scorer) -> dict:
     """The content of behaviour.json: what this version, its parent and the base say of each forced token, nats."""
     columns = {who: score(items, who) for who in ("own", "parent", "base")}
-    return {"items": [asdict(probe) | {who: columns[who][i] for who in columns} for i, probe in enumerate(items)]}
+    return {
+        "items": [asdict(probe) | {who: columns[who][i] for who in columns} for i, probe in enumerate(items)]
+    }

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from heliotrope.errors import FailedPrecondition
@@ -114,6 +115,10 @@ class RewardModel:
     def save(self, path: Path) -> None:
         """The head as one safetensors file; predictions belong to the learner's own file."""
         save_file({"centre": self._centre, "head": self._head}, path)
+
+    def digest(self) -> str:
+        """sha256, in hexadecimal, of what `save` would write: names the reward model that judged a version."""
+        return sha256(save({"centre": self._centre, "head": self._head})).hexdigest()
 
     def load(self, path: Path) -> None:
         """Take over a saved head. Preferences are learned again, if wanted, through `learn`."""

@@ -31,13 +31,18 @@ class Sampler:
         self._channel = grpc.insecure_channel(address)
         self._stub = sampler_pb2_grpc.SamplerServiceStub(self._channel)
 
-    def draw(self, adapter: str, prompts: Sequence[Sequence[int]], sampling: common_pb2.Sampling) -> list[Sample]:
+    def draw(
+        self, adapter: str, prompts: Sequence[Sequence[int]], sampling: common_pb2.Sampling
+    ) -> list[Sample]:
         """One sample of each prompt (token ids), in the prompts' order.
 
         adapter: "base", "live", a version, or "shadow:<sha256>". Raises Unavailable naming serving's answer.
         """
         request = sampler_pb2.DrawRequest(
-            adapter=adapter, prompts=[sampler_pb2.Prompt(token_ids=ids) for ids in prompts], n=1, sampling=sampling
+            adapter=adapter,
+            prompts=[sampler_pb2.Prompt(token_ids=ids) for ids in prompts],
+            n=1,
+            sampling=sampling,
         )
         try:
             answers = list(self._stub.Draw(request, timeout=TIMEOUT_SECONDS, wait_for_ready=True))
@@ -62,4 +67,6 @@ class Sampler:
 
 
 def _sample(answer: sampler_pb2.DrawResponse) -> Sample:
-    return Sample(answer.prompt_index, tuple(answer.prompt_token_ids), tuple(answer.token_ids), tuple(answer.logprobs))
+    return Sample(
+        answer.prompt_index, tuple(answer.prompt_token_ids), tuple(answer.token_ids), tuple(answer.logprobs)
+    )

@@ -35,7 +35,9 @@ def write_safetensors(path: Path, matrices: Mapping[str, Matrix]) -> None:
 def manifest() -> Manifest:
     """A judged and passed manifest."""
     gate = GateVerdict(verdict="pass", figures={"accuracy": 0.61})
-    return Manifest(parent="policy-v0", base_digest="0" * 64, verdict={"accuracy": gate}, passed=True, seeds={"torch": 1})
+    return Manifest(
+        parent="policy-v0", base_digest="0" * 64, verdict={"accuracy": gate}, passed=True, seeds={"torch": 1}
+    )
 
 
 def stage(fill: float = 0.5, behaviour: object = None, **changes: Matrix | None):

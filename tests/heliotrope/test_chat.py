@@ -31,7 +31,9 @@ def golden(reference, messages: list[Message]) -> list[int]:
     return reference(text, add_special_tokens=False)["input_ids"]
 
 
-plain = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=60).filter(lambda t: "<|" not in t)
+plain = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=60).filter(
+    lambda t: "<|" not in t
+)
 
 
 @settings(max_examples=150, deadline=None)

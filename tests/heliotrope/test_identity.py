@@ -29,7 +29,17 @@ def test_repeats_make_the_same_event_and_parts_differ():
     first = identity.event_id("u", "r", "0")
     assert first == identity.event_id("u", "r", "0")
     assert uuid.UUID(first).version == 5
-    assert len({first, identity.event_id("u", "r", "1"), identity.event_id("v", "r", "0"), identity.event_id("u", "s", "0")}) == 4
+    assert (
+        len(
+            {
+                first,
+                identity.event_id("u", "r", "1"),
+                identity.event_id("v", "r", "0"),
+                identity.event_id("u", "s", "0"),
+            }
+        )
+        == 4
+    )
 
 
 @pytest.mark.parametrize("value", ["", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 31 + "\n"])

@@ -39,7 +39,9 @@ def test_last_good_skips_what_was_rolled_back():
 def test_a_forbidden_move_names_what_is_allowed():
     table = p.PolicyTable()
     go(table, "policy-v1", p.CANDIDATE, p.SUPERSEDED)
-    with pytest.raises(FailedPrecondition, match="policy-v1 is superseded and cannot become canary; .* failed, live"):
+    with pytest.raises(
+        FailedPrecondition, match="policy-v1 is superseded and cannot become canary; .* failed, live"
+    ):
         table.move("policy-v1", p.CANARY)
 
 
@@ -52,7 +54,9 @@ def test_a_stale_move_changes_nothing():
         table.check_epoch(7)
 
 
-@pytest.mark.parametrize("name", ["policy-v", "policy-v01", "policy-v-1", "v1", "policy-v1/../x", "policy-v١"])
+@pytest.mark.parametrize(
+    "name", ["policy-v", "policy-v01", "policy-v-1", "v1", "policy-v1/../x", "policy-v١"]
+)
 def test_only_exact_version_names_pass(name):
     with pytest.raises(InvalidInput, match="not a policy version"):
         p.number(name)

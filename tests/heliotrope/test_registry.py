@@ -11,7 +11,7 @@ import pytest
 
 from heliotrope.errors import NotFound, RegistryError, TamperedAdapter, TornAdapter
 from heliotrope.registry import MANIFEST, READY, Manifest, Registry, verify
-from tests.heliotrope.small_adapters import PREFIX, manifest, stage
+from tests.heliotrope.small_adapters import PREFIX, stage
 
 Q = f"{PREFIX}.1.self_attn.q_proj.lora_A.weight"
 
@@ -114,7 +114,8 @@ def test_an_adapter_that_is_not_whole_linear_lora_is_refused(
 
 
 @pytest.mark.parametrize(
-    "change", [{"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"bias": "all"}, {"peft_type": "IA3"}, {"r": 0}]
+    "change",
+    [{"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"bias": "all"}, {"peft_type": "IA3"}, {"r": 0}],
 )
 def test_a_configuration_that_is_not_served_is_refused(registry: Registry, change: dict[str, object]) -> None:
     def changed(folder: Path):

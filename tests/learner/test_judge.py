@@ -11,11 +11,11 @@ SETTINGS = Judge()
 
 
 def sample(ids=(1, 2, 3, 4, 5), log_ratio=1.0, reward=0.0) -> j.Judged:
-    return j.Judged(tuple(ids), log_ratio, reward)
+    return j.Judged(tuple(ids), reward, log_ratio)
 
 
-def evidence(margins=(1.0,) * 10, candidate=None, parent=None) -> j.Evidence:
-    return j.Evidence(margins, candidate or [sample(reward=1.0)] * 8, parent or [sample()] * 8)
+def evidence(pairs=10, accuracy=1.0, candidate=None, parent=None) -> j.Evidence:
+    return j.Evidence(pairs, accuracy, candidate or [sample(reward=1.0)] * 8, parent or [sample()] * 8)
 
 
 def test_wilson_of_8_in_10():
@@ -30,17 +30,12 @@ def test_wilson_of_8_in_10():
     [(10, "pass"), (5, "pass"), (4, "inconclusive"), (0, "fail")],
 )
 def test_held_out_accuracy_vetoes_only_what_is_surely_worse(right, verdict):
-    margins = [1.0] * right + [-1.0] * (10 - right)
-    gate = j.held_out_accuracy(evidence(margins), SETTINGS)
+    gate = j.held_out_accuracy(evidence(10, right / 10), SETTINGS)
     assert (gate.verdict, gate.figures["accuracy"]) == (verdict, right / 10)
 
 
 def test_too_few_held_out_pairs_are_inconclusive():
-    assert j.held_out_accuracy(evidence([1.0] * 7), SETTINGS).verdict == "inconclusive"
-
-
-def test_a_tied_margin_counts_half():
-    assert j.held_out_accuracy(evidence([0.0] * 10), SETTINGS).figures["accuracy"] == 0.5
+    assert j.held_out_accuracy(evidence(pairs=7), SETTINGS).verdict == "inconclusive"
 
 
 def test_win_rate_counts_prompts_where_the_reward_is_higher():
@@ -84,4 +79,4 @@ def test_any_gate_can_veto(name, verdict):
 
 
 def test_nothing_known_does_not_pass():
-    assert not j.passed(j.judge(j.Evidence([], [], []), SETTINGS))
+    assert not j.passed(j.judge(j.Evidence(0, 0.0, [], []), SETTINGS))

@@ -1,0 +1,45 @@
+"""`python -m learner [--config FILE] [--set section.key=value …]`: learn from the log until stopped."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from threading import Event
+
+from heliotrope.config import load
+from heliotrope.errors import HeliotropeError
+
+
+def main() -> int:
+    """Run the learner; 0 after SIGTERM or Ctrl-C, 2 when it cannot start."""
+    parser = argparse.ArgumentParser(prog="python -m learner", description=__doc__)
+    parser.add_argument("--config", type=Path, help="TOML file; defaults otherwise")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    try:
+        config = load(arguments.config, arguments.overrides)
+        # Passive waits leave the cores to serving; they must be set before torch starts its threads.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from learner.build import build
+        from learner.loop import recover, run
+        from learner.progress import show
+
+        parts = build(config, show)
+        recover(parts)
+        run(parts, stop)
+    except HeliotropeError as error:
+        print(f"learner: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

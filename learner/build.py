@@ -1,0 +1,63 @@
+"""Where the learner's parts meet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import torch
+from feedback.join import Joiner
+
+from feedback.sqlite_log import SqliteLog
+from heliotrope.chat import ChatFormat
+from heliotrope.config import Config
+from heliotrope.registry import Registry
+from learner.backbone import Backbone, LoraShape
+from learner.dpo import ADAPTER, Progress
+from learner.inbox import Inbox
+from learner.loop import PARENT, Parts
+from learner.prepared import PreparedStore
+from learner.reward import RewardModel, RewardSettings
+from learner.samples import Sampler
+from learner.store import Store
+
+
+def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
+    """Everything that the loop needs. Raises our own errors naming the remedy when the model or the log is missing."""
+    _settle_down(config)
+    settings = config.learner
+    backbone = Backbone.load(
+        config.model.folder, LoraShape(**config.lora.model_dump()), torch.float32, (ADAPTER, PARENT)
+    )
+    prepared = PreparedStore()
+    reward = RewardSettings(
+        half_life=settings.half_life_days * 86400,
+        votes_per_person=settings.votes_per_person,
+        person_share=settings.person_share,
+        max_tokens=config.dpo.max_tokens,
+        token_budget=config.dpo.token_budget,
+        ridge=config.reward.ridge,
+        margin=config.reward.margin,
+    )
+    joiner = Joiner(settings.sources, settings.held_out)
+    return Parts(
+        config=config,
+        chat=ChatFormat.load(config.model.folder, config.model.system_prompt),
+        inbox=Inbox(SqliteLog(config.paths.log, read_only=True), joiner, settings.window),
+        backbone=backbone,
+        prepared=prepared,
+        reward=RewardModel(backbone, prepared, reward),
+        store=Store(config.paths.learner),
+        sampler=Sampler(config.serving.private_address),
+        registry=Registry(config.paths.registry),
+        progress=progress,
+    )
+
+
+def _settle_down(config: Config) -> None:
+    """A good neighbour: niced, with its own share of threads, and the same arithmetic every time."""
+    os.nice(config.learner.nice)
+    if config.learner.threads:
+        torch.set_num_threads(config.learner.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(config.learner.seed)

@@ -1,0 +1,85 @@
+"""What the judge looks at: how a trained candidate orders unseen votes, and what it and its parent say when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from heliotrope.errors import HeliotropeError
+from heliotrope.v1.common_pb2 import Sampling
+from learner.backbone import Backbone
+from learner.dpo import ADAPTER, DpoSettings, evaluate
+from learner.examples import Preference
+from learner.judge import Evidence, Judged
+from learner.prepared import PreparedStore, sum_by_response
+from learner.reward import RewardModel
+from learner.rows import Row, batches, make_row
+from learner.samples import Sample, Sampler
+
+PromptIds = tuple[int, ...]
+
+
+def gather(
+    backbone: Backbone,
+    store: PreparedStore,
+    reward: RewardModel,
+    held_out: Sequence[Preference],
+    drawn: tuple[Sequence[Sample], Sequence[Sample]],
+    settings: DpoSettings,
+) -> Evidence:
+    """Measure the "policy" adapter. `drawn`: samples of candidate and parent on the same prompts, in one order."""
+    decided = [p for p in held_out if not p.tie]
+    seen = evaluate(backbone, decided, settings, store)
+    rows = _rows(*drawn, settings.max_tokens)
+    rewards = reward.score(rows)
+    ratios = _log_ratios(backbone, store, rows, settings.token_budget)
+    judged = [
+        [Judged(row.responses[i], rewards[row.id][i], ratios[row.id][i]) for row in rows] for i in (0, 1)
+    ]
+    return Evidence(len(decided) if seen else 0, seen.accuracy if seen else 0.0, *judged)
+
+
+def draw(
+    sampler: Sampler, candidate: str, parent: str, prompts: Sequence[PromptIds], sampling: Sampling
+) -> tuple[list[Sample], list[Sample]]:
+    """One sample of each prompt from the candidate's shadow (its digest) and from its parent (a version).
+
+    The shadow's slot is freed again, whatever happens.
+    """
+    if not prompts:
+        return [], []
+    try:
+        return sampler.draw(f"shadow:{candidate}", prompts, sampling), sampler.draw(parent, prompts, sampling)
+    finally:
+        sampler.release(candidate)
+
+
+def _rows(candidate: Sequence[Sample], parent: Sequence[Sample], max_tokens: int) -> list[Row]:
+    """One row a prompt with both samples. Samples that are empty, or too long to train on, are left out."""
+    rows = []
+    for ours, theirs in zip(candidate, parent, strict=True):
+        if ours.prompt_ids != theirs.prompt_ids:
+            raise HeliotropeError(
+                f"serving answered prompt {ours.prompt_index} in another order; restart serving"
+            )
+        if not (ours.token_ids and theirs.token_ids):
+            continue
+        size = len(ours.prompt_ids) + len(ours.token_ids) + len(theirs.token_ids)
+        if size <= max_tokens:
+            id = f"judged-{hash((ours.prompt_ids, ours.token_ids, theirs.token_ids)):x}"
+            rows.append(make_row(id, ours.prompt_ids, (ours.token_ids, theirs.token_ids), max_tokens))
+    return rows
+
+
+@torch.no_grad()
+def _log_ratios(
+    backbone: Backbone, store: PreparedStore, rows: Sequence[Row], token_budget: int
+) -> dict[str, list[float]]:
+    """log candidate − log base of each response of each row, nats a response."""
+    ratios: dict[str, list[float]] = {}
+    for batch in batches(rows, token_budget):
+        logprobs = backbone.logprobs(batch, ADAPTER, store.states(backbone, batch))
+        found = sum_by_response(logprobs, batch) - store.reference(batch)
+        ratios |= dict(zip(batch.ids, found.view(-1, 2).tolist(), strict=True))
+    return ratios

@@ -1,0 +1,76 @@
+"""What the learner knows from the log: joined preferences, prompts to judge with, and which version is live."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from feedback.join import Joiner, Preference
+
+from feedback.log import EXCHANGES, FEEDBACK, POLICY, TOPICS, Log, Record, read_all
+from heliotrope.policies import PolicyTable
+from heliotrope.v1.common_pb2 import PURPOSE_EVALUATION
+
+PromptIds = tuple[int, ...]
+KEPT_PROMPTS = 512
+
+
+class Inbox:
+    """Reads the log from the beginning at start, and from where it stopped after that."""
+
+    def __init__(self, log: Log, joiner: Joiner, window: int):
+        self._log = log
+        self._joiner = joiner
+        self._window = window
+        self._known: set[str] = set()
+        self._prompts: OrderedDict[PromptIds, None] = OrderedDict()
+        self.table = PolicyTable()
+        self.positions: dict[str, int] = dict.fromkeys(TOPICS, 0)
+
+    def read(self, until: Mapping[str, int] | None = None) -> int:
+        """Take in what is new (up to `until`, positions by topic); how many records that was."""
+        count = 0
+        for topic in (POLICY, EXCHANGES, FEEDBACK):
+            for record in read_all(self._log, topic, self.positions[topic]):
+                if until is not None and record.offset > until.get(topic, 0):
+                    break
+                self.positions[topic] = record.offset
+                self._take(record)
+                count += 1
+        return count
+
+    def preferences(self) -> list[Preference]:
+        """The newest accepted preferences, oldest first, held-out ones among them; at most the window."""
+        ordered = sorted(self._joiner.preferences(), key=lambda p: (p.time, p.id))
+        return ordered[-self._window :]
+
+    def fresh(self, preferences: list[Preference]) -> list[Preference]:
+        """Those that no version has been made with yet."""
+        return [p for p in preferences if p.id not in self._known]
+
+    def settle(self, preferences: list[Preference]) -> None:
+        """A version has been published with these: they are news no longer."""
+        self._known.update(p.id for p in preferences)
+
+    def prompts(self, limit: int, preferences: list[Preference]) -> list[PromptIds]:
+        """At most `limit` of people's newest prompts, those first that no preference in training has."""
+        trained = {p.prompt_ids for p in preferences if not p.held_out}
+        return sorted(reversed(self._prompts), key=lambda ids: ids in trained)[:limit]
+
+    @property
+    def live(self) -> str:
+        """The version that serves now, as far as the log says."""
+        return self.table.live.version
+
+    def _take(self, record: Record) -> None:
+        if record.event is None:
+            return
+        what = record.event.WhichOneof("what")
+        if what == "policy_state_changed":
+            self.table.apply(record.event.policy_state_changed)
+            return
+        if what == "response_served" and record.event.consent and record.event.purpose != PURPOSE_EVALUATION:
+            self._prompts[tuple(record.event.response_served.prompt_token_ids)] = None
+            while len(self._prompts) > KEPT_PROMPTS:
+                self._prompts.popitem(last=False)
+        self._joiner.add(record.event)

@@ -1,0 +1,141 @@
+"""The loop, on one page: read → join → update reward model → update policy → judge → publish.
+
+Publishing is the commit: a version's manifest says how far the log was read and what was trained on. Killed before
+READY, the same feedback is learned from again; killed after it, it is not.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+
+from heliotrope.chat import ChatFormat
+from heliotrope.config import Config
+from heliotrope.errors import HeliotropeError, Unavailable
+from heliotrope.policies import BASE, number
+from heliotrope.registry import PolicyVersion, Registry
+from heliotrope.v1.common_pb2 import Sampling
+from learner import evidence, judge, publish
+from learner.backbone import Backbone
+from learner.dpo import ADAPTER, DpoSettings, Progress, train_policy
+from learner.examples import Preference, rows_of, weights
+from learner.inbox import Inbox
+from learner.prepared import PreparedStore
+from learner.reward import RewardModel
+from learner.samples import Sampler
+from learner.store import Store
+
+log = logging.getLogger("heliotrope.learner")
+
+PARENT = "parent"
+"""The backbone's adapter that holds the weights that training began from."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the loop works with; met in learner/build.py."""
+
+    config: Config
+    chat: ChatFormat
+    inbox: Inbox
+    backbone: Backbone
+    prepared: PreparedStore
+    reward: RewardModel
+    store: Store
+    sampler: Sampler
+    registry: Registry
+    progress: Callable[[Progress], None]
+
+
+def run(parts: Parts, stop: Event) -> None:
+    """Until told to stop: wait for enough news, then make one version of all that is known."""
+    while not stop.is_set():
+        parts.inbox.read()
+        preferences = parts.inbox.preferences()
+        if len(parts.inbox.fresh(preferences)) < parts.config.learner.min_new:
+            prepare_ahead(parts, preferences)
+            stop.wait(parts.config.learner.poll_seconds)
+            continue
+        try:
+            version = update(parts, preferences)
+            log.info("published %s: %s", version.name, "passed" if version.manifest.passed else "not passed")
+        except Unavailable as error:
+            log.warning("no version this time, the feedback is kept for the next try: %s", error)
+            stop.wait(parts.config.learner.poll_seconds)
+
+
+def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
+    """One turn of the loop: a judged, published version. Raises Unavailable when serving cannot draw samples."""
+    config, backbone = parts.config, parts.backbone
+    positions, now = dict(parts.inbox.positions), time.time()
+    parent = start_from_live(parts)
+    parts.store.record(parts.reward.learn(preferences, now))
+    shares = _shares(preferences, now, config)
+    settings = _settings(config)
+    trained = train_policy(backbone, preferences, shares, settings, parts.prepared, parts.progress)
+
+    origin = publish.Origin.of(parent, positions, trained, preferences, parts.reward)
+    shadow_manifest = publish.manifest(origin, config, parts.chat, {}, {})
+    shadow = parts.registry.publish_shadow(
+        publish.stage(backbone, ADAPTER, parts.chat, PARENT, shadow_manifest)
+    )
+    prompts = parts.inbox.prompts(config.judge.prompts, preferences)
+    sampling = Sampling(temperature=config.serving.temperature, max_tokens=config.judge.max_tokens)
+    drawn = evidence.draw(parts.sampler, shadow.digest, parent, prompts, sampling)
+    held_out = [p for p in preferences if p.held_out]
+    seen = evidence.gather(backbone, parts.prepared, parts.reward, held_out, drawn, settings)
+    gates = judge.judge(seen, config.judge)
+
+    metrics = publish.metrics(trained, parts.store.accuracy(), gates)
+    manifest = publish.manifest(origin, config, parts.chat, gates, metrics)
+    version = parts.registry.publish(publish.stage(backbone, ADAPTER, parts.chat, PARENT, manifest))
+    parts.inbox.settle(preferences)
+    return version
+
+
+def start_from_live(parts: Parts) -> str:
+    """Load the live version's weights as parent and starting point; its name. Base: a fresh adapter that changes nothing."""
+    live = parts.inbox.live
+    if live == BASE:
+        for adapter in (PARENT, ADAPTER):
+            parts.backbone.reset(adapter, parts.config.learner.seed)
+        return live
+    folder = parts.registry.read(number(live)).path
+    for adapter in (PARENT, ADAPTER):
+        parts.backbone.load_adapter(adapter, folder)
+    return live
+
+
+def recover(parts: Parts) -> None:
+    """At start: learn again what the newest version had learned, so that only what came after it is news."""
+    versions = parts.registry.versions()
+    if not versions:
+        return
+    try:
+        done = parts.registry.read(versions[-1]).manifest.log_positions
+    except HeliotropeError as error:
+        log.warning("the newest version is unreadable, all feedback counts as news: %s", error)
+        return
+    parts.inbox.read(until=done)
+    preferences = parts.inbox.preferences()
+    parts.reward.learn(preferences, time.time())
+    parts.inbox.settle(preferences)
+
+
+def prepare_ahead(parts: Parts, preferences: list[Preference]) -> None:
+    """While waiting, run the frozen base over what came in: half of a short training is this."""
+    rows, _ = rows_of([p for p in preferences if p.id not in parts.prepared], parts.config.dpo.max_tokens)
+    parts.prepared.prepare(parts.backbone, rows, parts.config.dpo.token_budget)
+
+
+def _shares(preferences: list[Preference], now: float, config: Config) -> list[float]:
+    settings = config.learner
+    half_life = settings.half_life_days * 86400
+    return weights(preferences, now, half_life, settings.votes_per_person, settings.person_share)
+
+
+def _settings(config: Config) -> DpoSettings:
+    return DpoSettings(**config.dpo.model_dump(), seed=config.learner.seed)

@@ -1,0 +1,137 @@
+"""From trained weights to an immutable version: the files, and a manifest that can be traced and retrained from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from feedback.join import examples_hash
+from google.protobuf.json_format import MessageToDict
+
+from heliotrope.chat import ChatFormat
+from heliotrope.config import Config
+from heliotrope.registry import GateVerdict, Manifest, Stage
+from learner.backbone import Backbone
+from learner.dpo import PolicyUpdate
+from learner.examples import Preference
+from learner.judge import Gate, passed
+from learner.probes import Probe, probes, record
+from learner.reward import RewardModel
+from learner.rows import collate, make_row
+
+BEHAVIOUR = "behaviour.json"
+ALGORITHM = "dpo"
+TRACED = ("model", "learner", "lora", "dpo", "reward", "judge")
+"""Sections of the configuration that a version depends on."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a version came from."""
+
+    parent: str
+    log_positions: Mapping[str, int]
+    example_ids: Sequence[str]
+    examples_hash: str
+    reward_model: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        parent: str,
+        positions: Mapping[str, int],
+        trained: PolicyUpdate,
+        preferences: Sequence[Preference],
+        reward: RewardModel,
+    ) -> Origin:
+        """What an update began from and used: `preferences` as they stood, `trained` in the order of training."""
+        used = set(trained.example_ids)
+        return cls(
+            parent=parent,
+            log_positions=positions,
+            example_ids=trained.example_ids,
+            examples_hash=examples_hash([p for p in preferences if p.id in used]),
+            reward_model={"digest": reward.digest()},
+        )
+
+
+def manifest(
+    origin: Origin, config: Config, chat: ChatFormat, gates: Mapping[str, Gate], metrics: Mapping[str, float]
+) -> Manifest:
+    """What is known of a version when it is published. `gates` may be empty: a shadow is not judged yet."""
+    envelope = MessageToDict(chat.envelope, preserving_proto_field_name=True)
+    return Manifest(
+        parent=origin.parent,
+        base_digest=chat.envelope.base_digest,
+        envelope=envelope,
+        log_positions=dict(origin.log_positions),
+        example_ids=tuple(origin.example_ids),
+        examples_hash=origin.examples_hash,
+        reward_model=dict(origin.reward_model),
+        algorithm=ALGORITHM,
+        config=_traced(config),
+        seeds={"learner": config.learner.seed},
+        metrics=dict(metrics),
+        verdict={name: _verdict(gate) for name, gate in gates.items()},
+        passed=passed(gates),
+    )
+
+
+def stage(
+    backbone: Backbone, adapter: str, chat: ChatFormat, parent: str | None, manifest: Manifest
+) -> Stage:
+    """Writes the adapter and its behaviour record into the folder that the registry gives.
+
+    `parent`: name of the backbone's adapter that holds the parent's weights; None when that is the base.
+    """
+
+    def write(folder: Path) -> Manifest:
+        backbone.save_adapter(adapter, folder)
+        who = {"own": adapter, "parent": parent, "base": None}
+        behaviour = record(probes(chat), lambda items, name: score(backbone, items, who[name]))
+        (folder / BEHAVIOUR).write_text(json.dumps(behaviour))
+        return manifest
+
+    return write
+
+
+@torch.no_grad()
+def score(backbone: Backbone, items: Sequence[Probe], adapter: str | None) -> list[list[float]]:
+    """Log-probability, nats, of each probe's response tokens under one adapter (None: base), at temperature 1."""
+    scores = []
+    for number, item in enumerate(items):
+        prompt, response = item.token_ids[: item.start], item.token_ids[item.start :]
+        batch = collate([make_row(str(number), prompt, [response], len(item.token_ids))])
+        scores.append(backbone.logprobs(batch, adapter).tolist())
+    return scores
+
+
+def metrics(trained: PolicyUpdate, prequential: float | None, gates: Mapping[str, Gate]) -> dict[str, float]:
+    """Figures for people: training's, the reward model's record, and each gate's first figure."""
+    found = {
+        "loss": trained.last.loss,
+        "accuracy": trained.first.accuracy,
+        "margin": trained.last.margin,
+        "pairs": trained.pairs,
+        "steps": trained.steps,
+        "seconds": trained.seconds,
+        "refused": len(trained.refused),
+    }
+    if prequential is not None:
+        found["reward_accuracy"] = prequential
+    for name, gate in gates.items():
+        found |= {f"{name}.{figure}": value for figure, value in list(gate.figures.items())[:1]}
+    return {name: float(value) for name, value in found.items()}
+
+
+def _traced(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", include=set(TRACED))
+
+
+def _verdict(gate: Gate) -> GateVerdict:
+    figures: dict[str, float | str | None] = dict(gate.figures)
+    return GateVerdict(verdict=gate.verdict, figures=figures | ({"note": gate.note} if gate.note else {}))

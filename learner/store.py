@@ -1,0 +1,45 @@
+"""The learner's own file: what the reward model predicted before it learned, in order.
+
+What was trained on, and how far the log was read, is in each version's manifest: READY is the commit. A kill before it
+loses nothing but work, and after it repeats nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from learner.reward import Prediction
+
+
+class Store:
+    """Predictions in SQLite. One process writes."""
+
+    def __init__(self, folder: Path):
+        """Open, or make, `learner.db` in `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(folder / "learner.db")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        self._database = Database(connection)
+        columns = {"id": str, "margin": float, "loss": float, "seen": int}
+        self._database.table("predictions").create(columns, pk="id", if_not_exists=True)
+
+    def record(self, predictions: Sequence[Prediction]) -> None:
+        """Keep each preference's first prediction; a repeat after a restart changes nothing."""
+        self._database.table("predictions").insert_all((asdict(p) for p in predictions), ignore=True)
+
+    def accuracy(self, last: int = 200) -> float | None:
+        """Share of the newest predictions that were right when they were made; None before the first."""
+        sql = "SELECT margin FROM predictions ORDER BY rowid DESC LIMIT ?"
+        margins = [row[0] for row in self._database.execute(sql, (last,))]
+        right = sum(0.5 if margin == 0 else float(margin > 0) for margin in margins)
+        return right / len(margins) if margins else None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
