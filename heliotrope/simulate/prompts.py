@@ -20,7 +20,7 @@ def is_kept(prompt: str) -> bool:
 @cache
 def all_prompts() -> tuple[str, ...]:
     """Every prompt of prompts.txt, in the file's order."""
-    text = files(__package__).joinpath("prompts.txt").read_text(encoding="utf-8")
+    text = files("heliotrope.simulate").joinpath("prompts.txt").read_text(encoding="utf-8")
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
