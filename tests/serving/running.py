@@ -1,0 +1,221 @@
+"""The whole serving process in a test: real sockets, a real SQLite log, a scripted engine in place of vLLM."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import grpc
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from feedback.log import read_all
+from heliotrope.chat import ChatFormat
+from heliotrope.config import Config, load
+from heliotrope.registry import PolicyVersion, Registry
+from heliotrope.v1 import (
+    admin_pb2_grpc,
+    chat_pb2,
+    chat_pb2_grpc,
+    common_pb2,
+    events_pb2,
+    feedback_pb2,
+    feedback_pb2_grpc,
+    ingest_pb2_grpc,
+    policy_pb2_grpc,
+    sampler_pb2_grpc,
+)
+from serving.build import build
+from serving.engine import Adapter
+from serving.server import Server
+from tests.heliotrope.small_adapters import stage
+from tests.serving.scripted_engine import ScriptedEngine, logprob
+
+ALICE = (("x-heliotrope-user", "a" * 32),)
+BOB = (("x-heliotrope-user", "b" * 32),)
+BASE_DIGEST = "0" * 64
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+ids = count(1)
+
+
+def small_format() -> ChatFormat:
+    """One token a byte, two special tokens, ChatML."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    end = tokenizer.token_to_id("<|im_end|>")
+    envelope = common_pb2.Envelope(base_digest=BASE_DIGEST, tokenizer="t", template="c", system_prompt="s")
+    return ChatFormat(tokenizer, TEMPLATE, frozenset({end}), envelope, "Be kind.")
+
+
+def scripted_engine(chat: ChatFormat, **options) -> ScriptedEngine:
+    """Answers in letters."""
+    letters = [chat.response_ids(c)[0] for c in "abcdefghijklmnopqrstuvwxyz "]
+    return ScriptedEngine(words=letters, eos=next(iter(chat.eos_ids)), max_model_len=512, **options)
+
+
+def free_ports(n: int) -> list[int]:
+    """Ports that nothing listens on."""
+    sockets = [socket.socket() for _ in range(n)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def settings(state: Path, *overrides: str) -> Config:
+    """The defaults in a folder of their own, on free ports, with comparisons only on request."""
+    public, private, http = free_ports(3)
+    return load(
+        None,
+        [
+            f"paths.state={state}", f"serving.public_port={public}", f"serving.private_port={private}",
+            f"serving.http_port={http}", "serving.drain_seconds=5", "comparisons.share=1e-12", *overrides,
+        ],
+    )  # fmt: skip
+
+
+def request(message: str = "hello", **fields) -> chat_pb2.ChatRequest:
+    """A chat request with a fresh request_id."""
+    return chat_pb2.ChatRequest(**{"request_id": f"r{next(ids)}", "message": message, **fields})
+
+
+def publish(registry: Registry, fill: float, *, passed: bool = True, base: str = BASE_DIGEST) -> PolicyVersion:
+    """A version whose record the scripted engine fulfils: 16 prompts of 18 tokens, 16 of them scored (256 in all)."""
+
+    def write(folder: Path):
+        manifest = stage(fill=fill)(folder)
+        digest = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+        adapter = Adapter("", digest, folder)
+        texts = [[k, k + 1, *range(20, 36)] for k in range(16)]
+        items = [
+            {"token_ids": t, "start": 2, "own": [logprob(i, adapter) for i in t[2:]],
+             "parent": [logprob(i, None) for i in t[2:]], "base": [logprob(i, None) for i in t[2:]]}
+            for t in texts
+        ]  # fmt: skip
+        (folder / "behaviour.json").write_text(json.dumps({"items": items}))
+        return manifest.model_copy(update={"passed": passed, "base_digest": base})
+
+    return registry.publish(write)
+
+
+@dataclass
+class Answered:
+    """A chat as its client saw it, to the end."""
+
+    started: chat_pb2.ChatStarted
+    texts: dict[str, str]
+    ends: dict[str, chat_pb2.AnswerFinished]
+    chunks: list[chat_pb2.ChatResponse]
+
+    @property
+    def ids(self) -> list[str]:
+        """Response ids in the order A, B."""
+        return [a.response_id for a in self.started.answers]
+
+
+@dataclass
+class World:
+    """A running server and its clients."""
+
+    config: Config
+    engine: ScriptedEngine
+    server: Server
+    public: grpc.aio.Channel
+    private: grpc.aio.Channel
+
+    def __post_init__(self) -> None:
+        self.chats = chat_pb2_grpc.ChatServiceStub(self.public)
+        self.votes = feedback_pb2_grpc.FeedbackServiceStub(self.public)
+        self.private_chats = chat_pb2_grpc.ChatServiceStub(self.private)
+        self.policies = policy_pb2_grpc.PolicyServiceStub(self.private)
+        self.samples = sampler_pb2_grpc.SamplerServiceStub(self.private)
+        self.admin = admin_pb2_grpc.AdminServiceStub(self.private)
+        self.ingest = ingest_pb2_grpc.IngestServiceStub(self.private)
+        self.registry = Registry(self.config.paths.registry)
+
+    async def chat(self, message: str = "hello", who: Sequence = ALICE, stub=None, **fields) -> Answered:
+        """One chat, read to its end."""
+        return await read((stub or self.chats).Chat(request(message, **fields), metadata=who))
+
+    async def give(self, ticket: str, who: Sequence = ALICE, request_id: str = "", **kind) -> feedback_pb2.GiveFeedbackResponse:
+        """One judgement: `thumb=…`, `comparison=…` and so on."""
+        asked = feedback_pb2.GiveFeedbackRequest(
+            request_id=request_id or f"r{next(ids)}", feedback_tickets=[ticket], feedback=feedback_pb2.Feedback(**kind)
+        )
+        return await self.votes.GiveFeedback(asked, metadata=who)
+
+    def events(self, topic: str, what: str) -> list[events_pb2.Event]:
+        """The logged events of one kind."""
+        log = self.server.replies.journal.log
+        return [r.event for r in read_all(log, topic) if r.event and r.event.WhichOneof("what") == what]
+
+    def counts(self) -> dict[str, int]:
+        """Where every topic ends: unchanged means that nothing was written."""
+        return {topic: self.server.replies.journal.log.end(topic) for topic in ("exchanges", "feedback", "policy")}
+
+
+async def read(call) -> Answered:
+    """Collect a stream: texts by response, checked to be gapless from 0."""
+    chunks = [c async for c in call]
+    assert [c.sequence for c in chunks] == list(range(len(chunks)))
+    texts: dict[str, str] = {a.response_id: "" for a in chunks[0].started.answers}
+    for c in chunks:
+        if c.HasField("delta"):
+            texts[c.delta.response_id] += c.delta.text
+    ends = {c.answer_finished.response_id: c.answer_finished for c in chunks if c.HasField("answer_finished")}
+    return Answered(chunks[0].started, texts, ends, chunks)
+
+
+async def rest(call) -> list[chat_pb2.ChatResponse]:
+    """What is left of a stream that was begun with `read()`."""
+    chunks = []
+    while (chunk := await call.read()) is not grpc.aio.EOF:
+        chunks.append(chunk)
+    return chunks
+
+
+@asynccontextmanager
+async def running(state: Path, *overrides: str, engine: ScriptedEngine | None = None) -> AsyncIterator[World]:
+    """Start, hand over, drain, stop."""
+    chat = small_format()
+    engine, config = engine or scripted_engine(chat), settings(state, *overrides)
+    server = build(config, engine=engine, chat=chat, vocabulary=258)
+    try:
+        await server.start()
+        async with (
+            grpc.aio.insecure_channel(config.serving.public_address) as public,
+            grpc.aio.insecure_channel(config.serving.private_address) as private,
+        ):
+            yield World(config, engine, server, public, private)
+        engine.release()
+        await server.drain()
+    finally:
+        await server.close()
+
+
+@asynccontextmanager
+async def fails(code: grpc.StatusCode, *words: str) -> AsyncIterator[None]:
+    """The call inside ends with this status and a message that holds all the words."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        assert error.code() == code, f"{error.code()}: {error.details()}"
+        for word in words:
+            assert word in (error.details() or ""), f"{word!r} is not in {error.details()!r}"
+    else:
+        raise AssertionError(f"the call did not fail with {code}")
+
+
