@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from heliotrope.config import DEFAULT_SYSTEM_PROMPT
 from heliotrope.errors import InvalidInput, ModelError
 from heliotrope.v1 import common_pb2
 
@@ -70,7 +71,7 @@ class ChatFormat:
         self._template = environment.from_string(template)
 
     @classmethod
-    def load(cls, folder: Path, system_prompt: str) -> ChatFormat:
+    def load(cls, folder: Path, system_prompt: str = DEFAULT_SYSTEM_PROMPT) -> ChatFormat:
         """Read `tokenizer.json`, the template, `generation_config.json` and the weights' digest of a model folder.
 
         Raises ModelError naming the missing file and the remedy.

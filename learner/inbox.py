@@ -55,7 +55,8 @@ class Inbox:
     def prompts(self, limit: int, preferences: list[Preference]) -> list[PromptIds]:
         """At most `limit` of people's newest prompts, those first that no preference in training has."""
         trained = {p.prompt_ids for p in preferences if not p.held_out}
-        return sorted(reversed(self._prompts), key=lambda ids: ids in trained)[:limit]
+        newest_first = list(reversed(self._prompts))
+        return sorted(newest_first, key=lambda ids: ids in trained)[:limit]
 
     @property
     def live(self) -> str:
