@@ -30,7 +30,7 @@ class ScriptedServices(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.Feed
         self.release = asyncio.Event()
         self.words = WORDS
 
-    async def Chat(self, request, context) -> AsyncIterator[chat_pb2.ChatResponse]:  # noqa: N802
+    async def Chat(self, request, context) -> AsyncIterator[chat_pb2.ChatResponse]:
         """Answer as the message says."""
         self.chats.append(request)
         self.users.append(_user(context))
@@ -78,7 +78,7 @@ class ScriptedServices(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.Feed
             self.cancelled.set()
             raise
 
-    async def GiveFeedback(self, request, context) -> feedback_pb2.GiveFeedbackResponse:  # noqa: N802
+    async def GiveFeedback(self, request, context) -> feedback_pb2.GiveFeedbackResponse:
         """Take a vote from anybody who says who they are."""
         if not _user(context):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no identity; send x-heliotrope-user")
@@ -86,7 +86,7 @@ class ScriptedServices(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.Feed
         self.users.append(_user(context))
         return feedback_pb2.GiveFeedbackResponse(feedback_id=f"f{len(self.votes)}", policy_versions=["policy-v1"])
 
-    async def RetractFeedback(self, request, context) -> feedback_pb2.RetractFeedbackResponse:  # noqa: N802
+    async def RetractFeedback(self, request, context) -> feedback_pb2.RetractFeedbackResponse:
         """Take a vote back."""
         self.retracted.append(request.feedback_id)
         return feedback_pb2.RetractFeedbackResponse()
