@@ -14,7 +14,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import grpc.aio
@@ -147,7 +147,7 @@ class Client:
         self._policy = policy_pb2_grpc.PolicyServiceStub(self._open[1])
         self._admin = admin_pb2_grpc.AdminServiceStub(self._open[1])
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -216,7 +216,7 @@ class AsyncClient:
         self.public, self.private, self.user = public, private, user
         self._open = grpc.aio.insecure_channel(public, OPTIONS), grpc.aio.insecure_channel(private, OPTIONS)
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -135,10 +135,10 @@ class Crowd:
         if not await self._give(person, turn, comparison(CHOICES[choice])):
             return
         self.ledger.choices[choice] += 1
-        if second := person.reconsider(prompt, a, b, choice):
-            if await self._give(person, turn, comparison(CHOICES[second])):
-                self.ledger.changed += 1
-                choice = second
+        second = person.reconsider(prompt, a, b, choice)
+        if second and await self._give(person, turn, comparison(CHOICES[second])):
+            self.ledger.changed += 1
+            choice = second
         if turn.item_id:
             self.ledger.votes.append((turn.item_id, person.name, by_item(turn, choice)))
         await self._maybe_thumb(person, prompt, turn, 1 if choice == "b" else 0)

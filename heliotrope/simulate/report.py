@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from heliotrope.client import AsyncClient, draw_request
 from heliotrope.errors import Unavailable
@@ -84,14 +85,13 @@ def judge(base: Samples, live: Samples) -> Judgement:
     return Judgement(rate, (low, high), _mean_tokens(live) / max(1e-9, _mean_tokens(base)), control)
 
 
-def kl_nats(manifest_json: str) -> float | None:
+def kl_nats(manifest: Mapping[str, Any]) -> float | None:
     """KL of a version to base, nats a response, as its judge measured it; None when its manifest does not say."""
-    manifest = json.loads(manifest_json or "{}")
     nats = manifest.get("verdict", {}).get("kl", {}).get("figures", {}).get("nats")
     return float(nats) if isinstance(nats, int | float) else None
 
 
-def served(policies: Sequence[policy_pb2.Policy]) -> int:
+def published(policies: Sequence[policy_pb2.Policy]) -> int:
     """How many versions besides base the learner has published."""
     return sum(policy.policy_version != BASE for policy in policies)
 
