@@ -1,0 +1,174 @@
+"""The loop on a real log, registry and files, with a tiny model: what is published, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from feedback.sqlite_log import SqliteLog
+from heliotrope.config import Config, load
+from heliotrope.errors import Unavailable
+from heliotrope.registry import verify
+from learner.build import build
+from learner.loop import Parts, recover, run, update
+from tests.learner.votes_log import ScriptedSampler, make_live, write_votes
+
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama with the default model's tokenizer and template."""
+    folder = tmp_path_factory.mktemp("model")
+    default = Config().model.folder
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        (folder / name).write_bytes((default / name).read_bytes())
+    torch.manual_seed(3)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    (folder / "generation_config.json").write_bytes((default / "generation_config.json").read_bytes())
+    return folder
+
+
+@pytest.fixture
+def config(model: Path, tmp_path: Path) -> Config:
+    overrides = [f'paths.state="{tmp_path}"', f'model.path="{model}"', "learner.nice=0", "lora.rank=4"]
+    return load(None, [*overrides, f"learner.min_new={COUNT}", "dpo.learning_rate=0.01", "dpo.epochs=3"])
+
+
+@pytest.fixture
+def log(config: Config) -> SqliteLog:
+    return SqliteLog(config.paths.log)
+
+
+def built(config: Config) -> Parts:
+    parts = build(config, lambda progress: None)
+    return replace(parts, sampler=ScriptedSampler())  # pyright: ignore[reportArgumentType]
+
+
+def read(parts: Parts):
+    parts.inbox.read()
+    return parts.inbox.preferences()
+
+
+def test_an_update_publishes_a_whole_traced_judged_version(config: Config, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    parts = built(config)
+    preferences = read(parts)
+    version = update(parts, preferences)
+    manifest = verify(version.path)
+    trained = {p.id for p in preferences if not p.held_out}
+    assert (manifest.version, manifest.parent, manifest.algorithm) == ("policy-v1", "policy-v0", "dpo")
+    assert set(manifest.example_ids) == trained and len(preferences) == COUNT > len(trained)
+    assert manifest.log_positions == {t: log.end(t) for t in ("exchanges", "feedback", "policy")}
+    assert set(manifest.verdict) == {"held_out_accuracy", "reward_win_rate", "kl", "length", "repetition"}
+    assert manifest.metrics["accuracy"] > 0.5 and manifest.config["dpo"]["epochs"] == 3
+    assert manifest.envelope["base_digest"] == manifest.base_digest == parts.chat.envelope.base_digest
+
+
+def test_the_candidate_is_judged_through_its_shadow_and_the_slot_freed(config: Config, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    parts = built(config)
+    version = update(parts, read(parts))
+    assert parts.sampler.drawn == [f"shadow:{version.digest}", "policy-v0"]  # pyright: ignore
+    assert parts.sampler.released == [version.digest]  # pyright: ignore
+
+
+def test_the_behaviour_record_tells_own_from_base(config: Config, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    parts = built(config)
+    items = json.loads((update(parts, read(parts)).path / "behaviour.json").read_text())["items"]
+    assert len(items) >= 16 and sum(len(item["own"]) for item in items) >= 256
+    assert all(item["parent"] == item["base"] for item in items)
+    assert any(abs(o - b) > 0.02 for item in items for o, b in zip(item["own"], item["base"], strict=True))
+
+
+def test_the_next_version_starts_from_what_is_live(config: Config, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    parts = built(config)
+    first = update(parts, read(parts))
+    make_live(log, first.name, first.digest, epoch=1)
+    write_votes(log, COUNT, first=COUNT)
+    second = update(parts, read(parts))
+    assert second.manifest.parent == "policy-v1"
+    assert len(second.manifest.example_ids) > len(first.manifest.example_ids)
+    items = json.loads((second.path / "behaviour.json").read_text())["items"]
+    firsts = json.loads((first.path / "behaviour.json").read_text())["items"]
+    assert [i["parent"] for i in items] == [pytest.approx(i["own"], abs=1e-5) for i in firsts]
+
+
+def test_the_same_log_gives_the_same_version(config: Config, log: SqliteLog, tmp_path: Path) -> None:
+    write_votes(log, COUNT)
+    digests = set()
+    for place in ("one", "two"):
+        parts = built(config)
+        parts = replace(parts, registry=type(parts.registry)(tmp_path / place))
+        digests.add(update(parts, read(parts)).digest)
+    assert len(digests) == 1
+
+
+def test_without_serving_nothing_is_published_and_nothing_lost(config: Config, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    parts = built(config)
+    parts.sampler.down = True  # pyright: ignore[reportAttributeAccessIssue]
+    preferences = read(parts)
+    with pytest.raises(Unavailable, match="serving is away"):
+        update(parts, preferences)
+    assert parts.registry.versions() == [] and len(parts.inbox.fresh(preferences)) == COUNT
+
+
+def test_after_a_restart_only_what_came_later_is_news(config: Config, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    parts = built(config)
+    update(parts, read(parts))
+    write_votes(log, 3, first=COUNT)
+    again = built(config)
+    recover(again)
+    assert len(again.inbox.fresh(read(again))) == 3
+
+
+def test_killed_before_ready_the_same_feedback_is_news_again(config: Config, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    parts = built(config)
+    version = update(parts, read(parts))
+    (version.path / "READY").unlink()
+    again = built(config)
+    recover(again)
+    preferences = read(again)
+    assert len(again.inbox.fresh(preferences)) == COUNT
+    assert update(again, preferences).name == "policy-v2"
+
+
+def test_the_loop_waits_for_enough_news(config: Config, log: SqliteLog) -> None:
+    write_votes(log, COUNT - 1)
+    parts = built(config)
+
+    class StopAfterOneLook(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            self.set()
+            return True
+
+    run(parts, StopAfterOneLook())
+    assert parts.registry.versions() == []
+
+
+def test_predictions_are_recorded_before_learning(config: Config, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    parts = built(config)
+    update(parts, read(parts))
+    assert parts.store.accuracy() == 0.5  # an untaught model has no opinion

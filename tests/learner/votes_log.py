@@ -1,0 +1,106 @@
+"""A real log with exchanges and votes of people who prefer small token ids, and a sampler that needs no engine."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Sequence
+
+from feedback.sqlite_log import SqliteLog
+from heliotrope.errors import Unavailable
+from heliotrope.v1 import common_pb2, events_pb2, feedback_pb2
+from learner.samples import Sample
+
+NAMESPACE = uuid.UUID(int=7)
+
+
+def unique(*parts: object) -> str:
+    """A stable UUID of the parts."""
+    return str(uuid.uuid5(NAMESPACE, "/".join(map(str, parts))))
+
+
+def write_votes(log: SqliteLog, count: int, first: int = 0) -> None:
+    """`count` comparisons of two answers each, one conversation and person apiece; the smaller ids win."""
+    events = []
+    for n in range(first, first + count):
+        rng = random.Random(n)
+        low, high = ([rng.randrange(base, base + 40) for _ in range(6)] for base in (300, 900))
+        sides = [low, high] if n % 2 else [high, low]
+        ids = [unique(n, side) for side in "ab"]
+        events += [_served(n, id, rng, tokens) for id, tokens in zip(ids, sides, strict=True)]
+        choice = feedback_pb2.CHOICE_A if n % 2 else feedback_pb2.CHOICE_B
+        events.append(_vote(n, ids, choice))
+    log.append(events)
+
+
+def make_live(log: SqliteLog, version: str, digest: str, epoch: int) -> None:
+    """Say that a published version is live."""
+    change = events_pb2.PolicyStateChanged(
+        policy_version=version, digest=digest, to=common_state("LIVE"), epoch=epoch
+    )
+    log.append([events_pb2.Event(event_id=unique(version, epoch), policy_state_changed=change)])
+
+
+def common_state(name: str):
+    """A PolicyState by its short name."""
+    from heliotrope.v1.policy_pb2 import PolicyState
+
+    return PolicyState.Value(f"POLICY_STATE_{name}")
+
+
+def _event(n: int, *parts: object) -> events_pb2.Event:
+    event = events_pb2.Event(
+        event_id=unique("event", n, *parts),
+        producer_id=unique("producer"),
+        sequence=n * 10 + 5,
+        tenant="default",
+        user=f"{n:032x}",
+        conversation_id=unique("conversation", n),
+        source=common_pb2.SOURCE_HUMAN,
+        purpose=common_pb2.PURPOSE_CHAT,
+        consent=True,
+        schema=1,
+    )
+    event.time.FromSeconds(1_700_000_000 + n)
+    return event
+
+
+def _served(n: int, response_id: str, rng: random.Random, tokens: Sequence[int]) -> events_pb2.Event:
+    event = _event(n, response_id)
+    served = event.response_served
+    served.response_id = response_id
+    served.started.response_id = response_id
+    served.started.adapter.policy_version = "policy-v0"
+    served.prompt_token_ids.extend([1, 20 + n % 50, 30, 40])
+    served.response_token_ids.extend(tokens)
+    served.logprobs.extend([-1.0] * len(tokens))
+    served.finish_reason = common_pb2.FINISH_REASON_LENGTH
+    return event
+
+
+def _vote(n: int, ids: Sequence[str], choice: feedback_pb2.Choice) -> events_pb2.Event:
+    event = _event(n, "vote")
+    given = event.feedback_given
+    given.feedback.comparison.choice = choice
+    for id in ids:
+        given.targets.add(response_id=id).adapter.policy_version = "policy-v0"
+    return event
+
+
+class ScriptedSampler:
+    """Answers a draw at once. `down`: serving is away. `drawn`: which adapters were asked; `released`: shadows."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.drawn: list[str] = []
+        self.released: list[str] = []
+
+    def draw(self, adapter: str, prompts: Sequence[Sequence[int]], sampling: common_pb2.Sampling):
+        if self.down:
+            raise Unavailable("scripted: serving is away")
+        self.drawn.append(adapter)
+        base = 300 if adapter.startswith("shadow:") else 900
+        return [Sample(i, tuple(p), (base, base + 1, base + 2), (-1.0,) * 3) for i, p in enumerate(prompts)]
+
+    def release(self, digest: str) -> None:
+        self.released.append(digest)
