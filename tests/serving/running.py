@@ -92,7 +92,9 @@ def request(message: str = "hello", **fields) -> chat_pb2.ChatRequest:
     return chat_pb2.ChatRequest(**{"request_id": f"r{next(ids)}", "message": message, **fields})
 
 
-def publish(registry: Registry, fill: float, *, passed: bool = True, base: str = BASE_DIGEST) -> PolicyVersion:
+def publish(
+    registry: Registry, fill: float, *, passed: bool = True, base: str = BASE_DIGEST
+) -> PolicyVersion:
     """A version whose record the scripted engine fulfils: 16 prompts of 18 tokens, 16 of them scored (256 in all)."""
 
     def write(folder: Path):
@@ -150,10 +152,14 @@ class World:
         """One chat, read to its end."""
         return await read((stub or self.chats).Chat(request(message, **fields), metadata=who))
 
-    async def give(self, ticket: str, who: Sequence = ALICE, request_id: str = "", **kind) -> feedback_pb2.GiveFeedbackResponse:
+    async def give(
+        self, ticket: str, who: Sequence = ALICE, request_id: str = "", **kind
+    ) -> feedback_pb2.GiveFeedbackResponse:
         """One judgement: `thumb=…`, `comparison=…` and so on."""
         asked = feedback_pb2.GiveFeedbackRequest(
-            request_id=request_id or f"r{next(ids)}", feedback_tickets=[ticket], feedback=feedback_pb2.Feedback(**kind)
+            request_id=request_id or f"r{next(ids)}",
+            feedback_tickets=[ticket],
+            feedback=feedback_pb2.Feedback(**kind),
         )
         return await self.votes.GiveFeedback(asked, metadata=who)
 
@@ -164,7 +170,9 @@ class World:
 
     def counts(self) -> dict[str, int]:
         """Where every topic ends: unchanged means that nothing was written."""
-        return {topic: self.server.replies.journal.log.end(topic) for topic in ("exchanges", "feedback", "policy")}
+        return {
+            topic: self.server.replies.journal.log.end(topic) for topic in ("exchanges", "feedback", "policy")
+        }
 
 
 async def read(call) -> Answered:
@@ -217,5 +225,3 @@ async def fails(code: grpc.StatusCode, *words: str) -> AsyncIterator[None]:
             assert word in (error.details() or ""), f"{word!r} is not in {error.details()!r}"
     else:
         raise AssertionError(f"the call did not fail with {code}")
-
-

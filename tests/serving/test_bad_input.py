@@ -47,8 +47,18 @@ CHATS = [
     ("message and history", chat(history=turns((USER, "hi"))), INVALID, "either"),
     ("unknown role", chat(message="", history=turns((9, "hi"))), INVALID, "role 9"),
     ("role not set", chat(message="", history=turns((0, "hi"))), INVALID, "role 0"),
-    ("system later", chat(message="", history=turns((USER, "a"), (SYSTEM, "b"), (USER, "c"))), INVALID, "message 1"),
-    ("ends with the assistant", chat(message="", history=turns((USER, "a"), (ASSISTANT, "b"))), INVALID, "assistant"),
+    (
+        "system later",
+        chat(message="", history=turns((USER, "a"), (SYSTEM, "b"), (USER, "c"))),
+        INVALID,
+        "message 1",
+    ),
+    (
+        "ends with the assistant",
+        chat(message="", history=turns((USER, "a"), (ASSISTANT, "b"))),
+        INVALID,
+        "assistant",
+    ),
     ("long history", chat(message="", history=turns((USER, "a")) * 257), INVALID, "257"),
     ("long message", chat(message="x" * 65_537), INVALID, "65537 bytes"),
     ("prompt beyond the context", chat(message="x" * 600), INVALID, "context of 512"),
@@ -105,7 +115,9 @@ def vote(on: str = "single", who=ALICE, **kind) -> Act:
         if feedback.correction.text == "SAME":
             feedback.correction.text = answered.texts[answered.ids[0]]
         asked = feedback_pb2.GiveFeedbackRequest(
-            request_id=f"v{uuid.uuid4()}", feedback_tickets=[answered.started.feedback_ticket], feedback=feedback
+            request_id=f"v{uuid.uuid4()}",
+            feedback_tickets=[answered.started.feedback_ticket],
+            feedback=feedback,
         )
         return await world.votes.GiveFeedback(asked, metadata=who)
 
@@ -158,11 +170,31 @@ VOTES = [
     ("comparison of one answer", vote(comparison=CHOICE_A), INVALID, "two answers"),
     ("no choice", vote("pair", comparison=feedback_pb2.Comparison()), INVALID, "choice 0"),
     ("unknown choice", vote("pair", comparison=feedback_pb2.Comparison(choice=9)), INVALID, "choice 9"),  # type: ignore[arg-type]
-    ("strength 4", vote("pair", comparison=feedback_pb2.Comparison(choice=1, strength=4)), INVALID, "strength 4"),  # type: ignore[arg-type]
-    ("strong tie", vote("pair", comparison=feedback_pb2.Comparison(choice=3, strength=1)), INVALID, "CHOICE_TIE"),  # type: ignore[arg-type]
+    (
+        "strength 4",
+        vote("pair", comparison=feedback_pb2.Comparison(choice=1, strength=4)),
+        INVALID,
+        "strength 4",
+    ),  # type: ignore[arg-type]
+    (
+        "strong tie",
+        vote("pair", comparison=feedback_pb2.Comparison(choice=3, strength=1)),
+        INVALID,
+        "CHOICE_TIE",
+    ),  # type: ignore[arg-type]
     ("ranking of one", vote(ranking=feedback_pb2.Ranking(response_ids=[NOBODY])), INVALID, "1 responses"),
-    ("ranking with a repeat", vote(ranking=feedback_pb2.Ranking(response_ids=[NOBODY] * 2)), INVALID, "repeats"),
-    ("ranking of unknown ids", vote(ranking=feedback_pb2.Ranking(response_ids=[NOBODY, "x"])), NOT_FOUND, NOBODY),
+    (
+        "ranking with a repeat",
+        vote(ranking=feedback_pb2.Ranking(response_ids=[NOBODY] * 2)),
+        INVALID,
+        "repeats",
+    ),
+    (
+        "ranking of unknown ids",
+        vote(ranking=feedback_pb2.Ranking(response_ids=[NOBODY, "x"])),
+        NOT_FOUND,
+        NOBODY,
+    ),
     ("ranking over prompts", other_prompts, INVALID, "different prompts"),
     ("empty correction", vote(correction=correction("")), INVALID, "empty"),
     ("correction that corrects nothing", vote(correction=correction("SAME")), INVALID, "equals"),

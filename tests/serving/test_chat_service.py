@@ -26,7 +26,9 @@ async def test_one_answer_streams_and_is_logged_whole(world: World) -> None:
     answered = await world.chat("hello", sampling=common_pb2.Sampling(temperature=0.5, max_tokens=20))
     (response_id,) = answered.ids
     assert answered.started.answers[0].policy_version == "policy-v0"
-    assert len(answered.texts[response_id]) == 8  # the scripted engine's eight letters; the end token is no text
+    assert (
+        len(answered.texts[response_id]) == 8
+    )  # the scripted engine's eight letters; the end token is no text
     assert answered.ends[response_id].finish_reason == common_pb2.FINISH_REASON_STOP
     assert answered.ends[response_id].tokens == 9
 
@@ -44,7 +46,11 @@ async def test_one_answer_streams_and_is_logged_whole(world: World) -> None:
     assert served.started.sampling == common_pb2.Sampling(temperature=0.5, max_tokens=20)
     assert served.envelope.base_digest == "0" * 64
     assert 0 < served.first_token_seconds <= served.total_seconds < 5
-    assert closed.consent and closed.source == common_pb2.SOURCE_HUMAN and closed.purpose == common_pb2.PURPOSE_CHAT
+    assert (
+        closed.consent
+        and closed.source == common_pb2.SOURCE_HUMAN
+        and closed.purpose == common_pb2.PURPOSE_CHAT
+    )
     assert closed.user != "a" * 32 and len(closed.user) == 32
     assert closed.producer_id == started.producer_id and closed.sequence > started.sequence
 
@@ -74,8 +80,13 @@ async def test_a_comparison_is_blind_interleaved_and_started_together(world: Wor
     assert a.policy_version == b.policy_version == ""
     assert all(len(t) == 8 for t in answered.texts.values())
     order = [c.delta.response_id for c in answered.chunks if c.HasField("delta")]
-    assert order.index(b.response_id) < len(order) - 1 - order[::-1].index(a.response_id)  # B begins before A ends
-    started = {e.response_started.response_id: e.response_started for e in world.events("exchanges", "response_started")}
+    assert order.index(b.response_id) < len(order) - 1 - order[::-1].index(
+        a.response_id
+    )  # B begins before A ends
+    started = {
+        e.response_started.response_id: e.response_started
+        for e in world.events("exchanges", "response_started")
+    }
     assert started[a.response_id].side == common_pb2.SIDE_A
     assert list(started[a.response_id].sibling_response_ids) == [b.response_id]
     assert list(started[b.response_id].sibling_response_ids) == [a.response_id]
@@ -90,7 +101,9 @@ async def test_the_conversation_goes_on_from_the_chosen_answer(world: World) -> 
     assert parents[-1] == a  # no vote: the left one
 
     second = await world.chat("one", comparison=ON)
-    await world.give(second.started.feedback_ticket, comparison=feedback_pb2.Comparison(choice=feedback_pb2.CHOICE_B))
+    await world.give(
+        second.started.feedback_ticket, comparison=feedback_pb2.Comparison(choice=feedback_pb2.CHOICE_B)
+    )
     await world.chat("two", conversation_id=second.started.conversation_id)
     last = world.events("exchanges", "response_served")[-1].response_served
     assert last.started.parent_response_id == second.ids[1]
@@ -145,7 +158,9 @@ async def test_without_identity_chat_works_and_votes_are_not_offered(world: Worl
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 async def test_a_caller_that_goes_away_stops_the_generation_within_a_second(world: World, how: str) -> None:
     world.engine.hold(after=3)
-    call = world.chats.Chat(request(comparison=ON), metadata=ALICE, timeout=0.3 if how == "deadline" else None)
+    call = world.chats.Chat(
+        request(comparison=ON), metadata=ALICE, timeout=0.3 if how == "deadline" else None
+    )
     got = []
     while sum(c.delta.tokens for c in got) < 6:
         got.append(await call.read())

@@ -26,7 +26,9 @@ async def test_a_thumb_is_committed_with_what_the_server_knows(world: World) -> 
     answered = await world.chat(source=common_pb2.SOURCE_SIMULATED, consent=False)
     (response_id,) = answered.ids
     given = await world.give(
-        answered.started.feedback_ticket, thumb=feedback_pb2.Thumb(response_id=response_id, up=True), reasons=["on_topic"]
+        answered.started.feedback_ticket,
+        thumb=feedback_pb2.Thumb(response_id=response_id, up=True),
+        reasons=["on_topic"],
     )
     assert (given.repeated, list(given.policy_versions)) == (False, ["policy-v0"])
     (event,) = world.events("feedback", "feedback_given")
@@ -85,7 +87,9 @@ async def test_a_repeat_changes_nothing_and_gets_the_first_result(world: World) 
     ticket = answered.started.feedback_ticket
     first = await world.give(ticket, request_id="vote", comparison=A_BETTER)
     before = world.counts()
-    again = await world.give(ticket, request_id="vote", comparison=feedback_pb2.Comparison(choice=feedback_pb2.CHOICE_B))
+    again = await world.give(
+        ticket, request_id="vote", comparison=feedback_pb2.Comparison(choice=feedback_pb2.CHOICE_B)
+    )
     assert (again.feedback_id, again.repeated) == (first.feedback_id, True)
     assert list(again.policy_versions) == list(first.policy_versions) and world.counts() == before
 
@@ -93,7 +97,9 @@ async def test_a_repeat_changes_nothing_and_gets_the_first_result(world: World) 
 async def test_of_two_at_once_exactly_one_is_recorded(world: World) -> None:
     answered = await world.chat(comparison=ON)
     ticket = answered.started.feedback_ticket
-    both = await asyncio.gather(*(world.give(ticket, request_id="vote", comparison=A_BETTER) for _ in range(8)))
+    both = await asyncio.gather(
+        *(world.give(ticket, request_id="vote", comparison=A_BETTER) for _ in range(8))
+    )
     assert sorted(g.repeated for g in both) == [False] + [True] * 7
     assert len(world.events("feedback", "feedback_given")) == 1
 
@@ -119,9 +125,14 @@ async def test_a_judgement_can_be_taken_back_once_and_only_by_its_giver(world: W
 async def test_tickets_outlive_a_restart_and_expire(tmp_path: Path) -> None:
     async with running(tmp_path / "state") as world:
         answered = await world.chat()
-        ticket, thumb = answered.started.feedback_ticket, feedback_pb2.Thumb(response_id=answered.ids[0], up=True)
+        ticket, thumb = (
+            answered.started.feedback_ticket,
+            feedback_pb2.Thumb(response_id=answered.ids[0], up=True),
+        )
     async with running(tmp_path / "state", "serving.ticket_days=1e-12") as world:
         assert (await world.give(ticket, thumb=thumb)).repeated is False
         stale = await world.chat()
         async with fails(grpc.StatusCode.PERMISSION_DENIED, "expired"):
-            await world.give(stale.started.feedback_ticket, thumb=feedback_pb2.Thumb(response_id=stale.ids[0]))
+            await world.give(
+                stale.started.feedback_ticket, thumb=feedback_pb2.Thumb(response_id=stale.ids[0])
+            )

@@ -15,7 +15,11 @@ from serving.tickets import Tickets, prompt_digest
 
 ALICE = Caller("t", "a" * 32)
 CONTENT = feedback_pb2.Ticket(
-    tenant="t", user="a" * 32, conversation_id="c", expires_at=1000, answers=[feedback_pb2.TicketAnswer(response_id="r")]
+    tenant="t",
+    user="a" * 32,
+    conversation_id="c",
+    expires_at=1000,
+    answers=[feedback_pb2.TicketAnswer(response_id="r")],
 )
 TICKETS = Tickets(b"k" * 32, clock=lambda: 999.0)
 
