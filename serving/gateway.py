@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 class _Pages(StaticFiles):
     """Static files that a browser checks again each time: an upgrade never meets an old script."""
 
-    def file_response(self, *args, **kwargs) -> Response:  # noqa: ANN002, ANN003 (as the parent has it)
+    def file_response(self, *args, **kwargs) -> Response:
         response = super().file_response(*args, **kwargs)
         response.headers["cache-control"] = "no-cache"
         return response

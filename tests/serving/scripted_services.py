@@ -29,6 +29,7 @@ class ScriptedServices(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.Feed
         self.cancelled = asyncio.Event()
         self.release = asyncio.Event()
         self.words = WORDS
+        self.failing_votes = 0
 
     async def Chat(self, request, context) -> AsyncIterator[chat_pb2.ChatResponse]:
         """Answer as the message says."""
@@ -84,6 +85,9 @@ class ScriptedServices(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.Feed
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no identity; send x-heliotrope-user")
         self.votes.append(request)
         self.users.append(_user(context))
+        if self.failing_votes:
+            self.failing_votes -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the log's disk is full; try again")
         return feedback_pb2.GiveFeedbackResponse(feedback_id=f"f{len(self.votes)}", policy_versions=["policy-v1"])
 
     async def RetractFeedback(self, request, context) -> feedback_pb2.RetractFeedbackResponse:

@@ -83,8 +83,8 @@ export function thumbs(ticket, responseId, say) {
 }
 
 export const CHOICES = [
-  { value: "CHOICE_A", key: "1", label: "A is better", said: "You picked A." },
-  { value: "CHOICE_B", key: "2", label: "B is better", said: "You picked B." },
+  { value: "CHOICE_A", key: "1", label: "A is better", said: "You picked A; the chat goes on from there." },
+  { value: "CHOICE_B", key: "2", label: "B is better", said: "You picked B; the chat goes on from there." },
   { value: "CHOICE_TIE", key: "0", label: "Tie", said: "You called it a tie." },
   { value: "CHOICE_BOTH_BAD", key: "9", label: "Both bad", said: "You found both bad." },
   { value: "CHOICE_SKIP", key: "s", label: "Skip", said: "Skipped." },
@@ -93,6 +93,7 @@ export const CHOICES = [
 // The five buttons under two answers. `onpick(value | null)` follows every confirmed change.
 export function choices(ticket, onpick, say) {
   const group = make("div", { class: "choices", role: "group", "aria-label": "Which answer is better?", tabIndex: -1 });
+  const question = make("p", { class: "question", textContent: "Which answer is better?" });
   const result = make("p", { class: "note", hidden: true });
   const trouble = make("div");
   const pick = (choice) => vote.give(choice.value, { comparison: { choice: choice.value } });
@@ -107,13 +108,13 @@ export function choices(ticket, onpick, say) {
     showProblem(trouble, vote);
     if (vote.busy || vote.problem) return;
     onpick(vote.value);
-    group.hidden = Boolean(made);
+    question.hidden = group.hidden = Boolean(made);
     result.hidden = !made;
     const ending = made && made.value !== "CHOICE_SKIP" ? " Thank you. " : " ";
     if (made) result.replaceChildren(made.said + ending, button("Undo", () => vote.undo().then(() => group.focus()), { class: "link" }));
     say(made ? made.said : "Taken back.");
   });
-  const element = make("div", { class: "verdict" }, group, result, trouble);
+  const element = make("div", { class: "verdict" }, question, group, result, trouble);
   return { element, group, press: (key) => onKey(key) };
 
   function onKey(key) {
