@@ -62,11 +62,11 @@ def load_identity(path: Path | None = None) -> str:
     Raises ConfigError when the file cannot be made or holds something else.
     """
     path = path or identity_path()
+    if path.is_file():
+        return _read_identity(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _read_identity(path)
     except OSError as error:
         raise errors.ConfigError(
             f"cannot make the identity file {path}: {error}; set XDG_CONFIG_HOME"

@@ -1,6 +1,6 @@
 """The `heliotrope` command: a gRPC client and nothing else.
 
-Nothing here imports gRPC, pydantic or rich before the arguments are parsed, so that `--help` answers at once.
+Nothing here imports gRPC or the client before the arguments are parsed, so that `--help` answers at once.
 """
 
 from __future__ import annotations

@@ -86,13 +86,15 @@ class Public(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.FeedbackServic
     def __init__(self, script: Scripted) -> None:
         self.script = script
 
-    async def Chat(self, request, context) -> AsyncIterator[chat_pb2.ChatResponse]:  # noqa: N802
+    async def Chat(self, request, context) -> AsyncIterator[chat_pb2.ChatResponse]:
         """Two answers when wished (good and dull, in turns left and right), else one."""
         script = self.script
         script.chats.append(request)
         number = len(script.chats)
         if script.fail_every and number % script.fail_every == 0:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "64 answers are being streamed; try again")
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "64 answers are being streamed; try again"
+            )
         script.at_once += 1
         script.most_at_once = max(script.most_at_once, script.at_once)
         try:
@@ -134,7 +136,7 @@ class Public(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.FeedbackServic
             chunk.sequence = sequence
             yield chunk
 
-    async def GiveFeedback(self, request, context) -> feedback_pb2.GiveFeedbackResponse:  # noqa: N802
+    async def GiveFeedback(self, request, context) -> feedback_pb2.GiveFeedbackResponse:
         """Take a vote from whoever says who they are."""
         user = dict(context.invocation_metadata() or ()).get("x-heliotrope-user", "")
         if len(user) != 32:
@@ -147,7 +149,7 @@ class Public(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.FeedbackServic
             feedback_id=request.request_id, repeated=repeated, policy_versions=versions
         )
 
-    async def RetractFeedback(self, request, context) -> feedback_pb2.RetractFeedbackResponse:  # noqa: N802
+    async def RetractFeedback(self, request, context) -> feedback_pb2.RetractFeedbackResponse:
         """Take a vote back."""
         self.script.retracted.append(request.feedback_id)
         return feedback_pb2.RetractFeedbackResponse()
@@ -163,33 +165,37 @@ class Private(
     def __init__(self, script: Scripted) -> None:
         self.script = script
 
-    async def ListPolicies(self, request, context) -> policy_pb2.ListPoliciesResponse:  # noqa: N802
+    async def ListPolicies(self, request, context) -> policy_pb2.ListPoliciesResponse:
         """Base, and the first version once it is live."""
         made = [_policy(0, STATES.POLICY_STATE_LIVE if not self.script.live else STATES.POLICY_STATE_RETIRED)]
         if self.script.live:
             made.insert(0, _policy(1, STATES.POLICY_STATE_LIVE))
         return policy_pb2.ListPoliciesResponse(policies=made, epoch=3)
 
-    async def GetPolicy(self, request, context) -> policy_pb2.GetPolicyResponse:  # noqa: N802
+    async def GetPolicy(self, request, context) -> policy_pb2.GetPolicyResponse:
         """One version; NOT_FOUND for others than 0 and 1."""
         if request.policy_version not in ("policy-v0", "policy-v1"):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no {request.policy_version}; list them")
         number = int(request.policy_version[-1])
         manifest = json.dumps(MANIFEST) if number else ""
-        return policy_pb2.GetPolicyResponse(policy=_policy(number, STATES.POLICY_STATE_LIVE), manifest_json=manifest)
+        return policy_pb2.GetPolicyResponse(
+            policy=_policy(number, STATES.POLICY_STATE_LIVE), manifest_json=manifest
+        )
 
-    async def PromotePolicy(self, request, context) -> policy_pb2.PromotePolicyResponse:  # noqa: N802
+    async def PromotePolicy(self, request, context) -> policy_pb2.PromotePolicyResponse:
         """Always."""
         self.script.asked.append(request)
         policy = policy_pb2.Policy(policy_version=request.policy_version)
         return policy_pb2.PromotePolicyResponse(live=policy, epoch=4, in_flight_on_previous=2)
 
-    async def RollBackPolicy(self, request, context) -> policy_pb2.RollBackPolicyResponse:  # noqa: N802
+    async def RollBackPolicy(self, request, context) -> policy_pb2.RollBackPolicyResponse:
         """Never: there is nothing to put back."""
         self.script.asked.append(request)
-        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "policy-v0 is live: there is nothing to roll back")
+        await context.abort(
+            grpc.StatusCode.FAILED_PRECONDITION, "policy-v0 is live: there is nothing to roll back"
+        )
 
-    async def GetStatus(self, request, context) -> admin_pb2.GetStatusResponse:  # noqa: N802
+    async def GetStatus(self, request, context) -> admin_pb2.GetStatusResponse:
         """How things stand."""
         script = self.script
         slots = [admin_pb2.Slot(use="shadow", adapter="shadow-1")] if script.judging else []
@@ -198,16 +204,22 @@ class Private(
             in_flight=script.at_once, in_flight_at_last_swap=script.at_swap, rollout_mode="auto",
         )  # fmt: skip
 
-    async def TailFeedback(self, request, context) -> AsyncIterator[admin_pb2.TailFeedbackResponse]:  # noqa: N802
+    async def TailFeedback(self, request, context) -> AsyncIterator[admin_pb2.TailFeedbackResponse]:
         """A thumb with a comment, and a retraction."""
-        thumb = feedback_pb2.Feedback(thumb=feedback_pb2.Thumb(response_id="r1", up=True), comment="[red]just\nright")
+        thumb = feedback_pb2.Feedback(
+            thumb=feedback_pb2.Thumb(response_id="r1", up=True), comment="[red]just\nright"
+        )
         target = events_pb2.Target(adapter=common_pb2.AdapterRef(policy_version="policy-v1"))
         given = events_pb2.FeedbackGiven(feedback=thumb, targets=[target])
         back = events_pb2.FeedbackRetracted(feedback_event_id="f1")
-        yield admin_pb2.TailFeedbackResponse(position=7, event=events_pb2.Event(user="ab" * 16, feedback_given=given))
-        yield admin_pb2.TailFeedbackResponse(position=8, event=events_pb2.Event(user="ab" * 16, feedback_retracted=back))
+        yield admin_pb2.TailFeedbackResponse(
+            position=7, event=events_pb2.Event(user="ab" * 16, feedback_given=given)
+        )
+        yield admin_pb2.TailFeedbackResponse(
+            position=8, event=events_pb2.Event(user="ab" * 16, feedback_retracted=back)
+        )
 
-    async def Draw(self, request, context) -> AsyncIterator[sampler_pb2.DrawResponse]:  # noqa: N802
+    async def Draw(self, request, context) -> AsyncIterator[sampler_pb2.DrawResponse]:
         """Dull from base, good from anything else; the last sample first."""
         self.script.draws.append(request)
         base = request.adapter in ("base", "policy-v0")
@@ -222,7 +234,9 @@ class Private(
 
 def _policy(number: int, state: int) -> policy_pb2.Policy:
     digest = "ab" * 32 if number else ""
-    return policy_pb2.Policy(policy_version=f"policy-v{number}", digest=digest, state=state, examples=80, passed=True)
+    return policy_pb2.Policy(
+        policy_version=f"policy-v{number}", digest=digest, state=state, examples=80, passed=True
+    )
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ import json
 from itertools import islice
 
 import pytest
-from tests.heliotrope.scripted_loop import Scripted, good, scripted_loop
 
 from heliotrope.client import AsyncClient
 from heliotrope.errors import Unavailable
@@ -18,6 +17,7 @@ from heliotrope.simulate.people import Population
 from heliotrope.simulate.prompts import asked, kept
 from heliotrope.turn import Turn
 from heliotrope.v1 import chat_pb2, common_pb2, feedback_pb2
+from tests.heliotrope.scripted_loop import Scripted, good, scripted_loop
 
 PLAN = Plan(comparisons=60, people=30, concurrency=8, seed=3, shared=3, shared_every=4)
 
@@ -45,7 +45,7 @@ async def test_people_compare_through_the_public_api_and_are_marked_simulated() 
 
 async def test_a_changed_mind_is_a_new_request_for_the_same_ticket() -> None:
     script = Scripted()
-    ledger = (await drive(script, Plan(comparisons=400, people=30, concurrency=8, seed=3))).ledger
+    ledger = (await drive(script, Plan(comparisons=150, people=30, concurrency=8, seed=3))).ledger
     by_ticket: dict[str, list[feedback_pb2.Feedback]] = {}
     for vote in script.votes.values():
         by_ticket.setdefault(vote.feedback_tickets[0], []).append(vote.feedback)
@@ -53,7 +53,7 @@ async def test_a_changed_mind_is_a_new_request_for_the_same_ticket() -> None:
     twice = [given for given in comparisons if len(given) == 2]
     assert len(twice) == ledger.changed > 0
     assert all(first.comparison.choice != second.comparison.choice for first, second in twice)
-    assert ledger.thumbs > 0 and len(script.votes) == 400 + ledger.changed + ledger.thumbs
+    assert ledger.thumbs > 0 and len(script.votes) == 150 + ledger.changed + ledger.thumbs
 
 
 async def test_people_see_through_swapped_sides_when_agreement_is_measured() -> None:
