@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from heliotrope.adapter_files import ALLOWED, REQUIRED, WEIGHTS, check_config, check_entries, check_tensors
 from heliotrope.errors import AlreadyExists, NotFound, RegistryError, TamperedAdapter, TornAdapter
@@ -63,6 +63,13 @@ class Manifest(BaseModel):
     verdict: dict[str, GateVerdict] = {}
     passed: bool = False
     created_at: str = ""
+
+    @model_validator(mode="after")
+    def _any_gate_can_veto(self) -> Manifest:
+        vetoes = [name for name, gate in self.verdict.items() if gate.verdict in ("fail", "error")]
+        if self.passed and vetoes:
+            raise ValueError(f"passed, though gate {vetoes[0]!r} says {self.verdict[vetoes[0]].verdict}")
+        return self
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import hashlib
 import json
 import pickle
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from heliotrope.errors import NotFound, RegistryError, TamperedAdapter, TornAdapter
-from heliotrope.registry import MANIFEST, READY, Manifest, Registry, verify
+from heliotrope.registry import MANIFEST, READY, GateVerdict, Manifest, Registry, verify
 from tests.heliotrope.small_adapters import PREFIX, stage
 
 Q = f"{PREFIX}.1.self_attn.q_proj.lora_A.weight"
@@ -34,6 +35,12 @@ def test_published_version_reads_back_as_it_was_sealed(registry: Registry) -> No
 
 def test_a_manifest_that_nobody_passed_has_not_passed() -> None:
     assert not Manifest(parent="policy-v0", base_digest="0" * 64).passed
+
+
+@pytest.mark.parametrize("verdict", ["fail", "error"])
+def test_a_manifest_cannot_pass_over_a_veto(verdict: Literal["fail", "error"]) -> None:
+    with pytest.raises(ValueError, match=f"gate 'kl' says {verdict}"):
+        Manifest(parent="policy-v0", base_digest="0" * 64, verdict={"kl": GateVerdict(verdict=verdict)}, passed=True)
 
 
 def test_a_stage_that_fails_burns_its_number(registry: Registry) -> None:
