@@ -33,8 +33,11 @@ def main() -> int:
         from learner.progress import show
 
         parts = build(config, show)
-        recover(parts)
-        run(parts, stop)
+        try:
+            recover(parts)
+            run(parts, stop)
+        finally:
+            parts.close()
     except HeliotropeError as error:
         print(f"learner: {error}", file=sys.stderr)
         return 2

@@ -56,12 +56,12 @@ class Backbone:
         self.shape = shape
         self.name = name
         model.requires_grad_(False)
+        self._core: Any = model.model
+        self._head: Tensor = model.get_output_embeddings().weight
         self._model: PeftModel = get_peft_model(model, self._lora_config(layers), adapter_name=adapters[0])
         for adapter in adapters[1:]:
             self._model.add_adapter(adapter, self._lora_config(layers))
         self.adapters = tuple(adapters)
-        self._core = self._model.base_model.model.model
-        self._head: Tensor = self._model.base_model.model.get_output_embeddings().weight
         for module in self._model.modules():
             if isinstance(module, Linear):
                 module.forward = _forward.__get__(module)
@@ -205,7 +205,7 @@ class Backbone:
         yield
 
 
-def _forward(self: Linear, x: Tensor) -> Tensor:
+def _forward(self: Any, x: Tensor) -> Tensor:
     """PEFT's LoRA linear without its dropout, mixing and casts, which are not used here."""
     weight = self.base_layer.weight
     if self.disable_adapters:

@@ -1,55 +1,15 @@
-"""What the learner is taught with: preferences, and how much each of them counts."""
+"""How much each preference counts, and the row of tokens that it becomes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Protocol
 
+from feedback.examples import Preference
 from heliotrope.errors import InvalidInput
 from learner.rows import Row, make_row
 
-
-class Preference(Protocol):
-    """One person preferred one response to another; feedback/join.py builds these from the log."""
-
-    @property
-    def id(self) -> str:
-        """Unique for this prompt and these two responses: what is kept about it is found under its id."""
-        ...
-
-    @property
-    def prompt_ids(self) -> tuple[int, ...]: ...
-    @property
-    def chosen_ids(self) -> tuple[int, ...]: ...
-    @property
-    def rejected_ids(self) -> tuple[int, ...]: ...
-    @property
-    def user(self) -> str: ...
-    @property
-    def time(self) -> float:
-        """Seconds since the epoch."""
-        ...
-
-    @property
-    def weight(self) -> float:
-        """How much it counts before age and person are looked at; 1 is usual."""
-        ...
-
-    @property
-    def tie(self) -> bool:
-        """Neither was preferred: chosen and rejected are just the two."""
-        ...
-
-    @property
-    def strength(self) -> float:
-        """How much better the chosen one is, 0 to 1; a margin for the reward model."""
-        ...
-
-    @property
-    def held_out(self) -> bool:
-        """Kept out of training, for the judge."""
-        ...
+__all__ = ["Preference", "rows_of", "weights"]
 
 
 def weights(

@@ -63,6 +63,10 @@ class Inbox:
         """The version that serves now, as far as the log says."""
         return self.table.live.version
 
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
     def _take(self, record: Record) -> None:
         if record.event is None:
             return

@@ -49,6 +49,12 @@ class Parts:
     registry: Registry
     progress: Callable[[Progress], None]
 
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self.inbox.close()
+        self.store.close()
+        self.sampler.close()
+
 
 def run(parts: Parts, stop: Event) -> None:
     """Until told to stop: wait for enough news, then make one version of all that is known."""

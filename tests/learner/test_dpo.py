@@ -8,18 +8,19 @@ from math import log
 import pytest
 import torch
 
+from feedback.examples import Preference
 from heliotrope.errors import FailedPrecondition
 from learner.dpo import DpoSettings, NotFinite, Progress, evaluate, train_policy
 from learner.examples import rows_of, weights
 from learner.prepared import PreparedStore, log_ratios
 from learner.rows import collate
-from tests.learner.tiny_llama import Pair, pairs, tiny_backbone
+from tests.learner.tiny_llama import pairs, preference, tiny_backbone
 
 SETTINGS = DpoSettings(learning_rate=5e-3, epochs=3, batch_pairs=8, token_budget=200)
 DAY = 86400.0
 
 
-def train(first_layer: int = 2, settings: DpoSettings = SETTINGS, examples: list[Pair] | None = None):
+def train(first_layer: int = 2, settings: DpoSettings = SETTINGS, examples: list[Preference] | None = None):
     examples = pairs(48) if examples is None else examples
     backbone, store = tiny_backbone(first_layer), PreparedStore()
     update = train_policy(backbone, examples, [1.0] * len(examples), settings, store)
@@ -43,17 +44,17 @@ def test_learns_a_taste_that_carries_over_to_new_prompts():
 
 
 def test_the_same_inputs_give_the_same_digest():
-    first, _, update = train()
-    second, _, again = train()
-    assert first.digest("policy") == second.digest("policy")
-    assert update.example_ids == again.example_ids
-    other, _, _ = train(settings=replace(SETTINGS, seed=2))
-    assert other.digest("policy") != first.digest("policy")
-    one_vote_changed = pairs(48)
-    vote = one_vote_changed[7]
-    one_vote_changed[7] = replace(vote, chosen_ids=vote.rejected_ids, rejected_ids=vote.chosen_ids)
-    changed, _, _ = train(examples=one_vote_changed)
-    assert changed.digest("policy") != first.digest("policy")
+    short, examples = replace(SETTINGS, epochs=1), pairs(16)
+
+    def digest(settings: DpoSettings = short, examples: list[Preference] = examples) -> str:
+        return train(settings=settings, examples=examples)[0].digest("policy")
+
+    once = digest()
+    assert digest() == once
+    assert digest(replace(short, seed=2)) != once
+    vote = examples[7]
+    changed = replace(vote, chosen_ids=vote.rejected_ids, rejected_ids=vote.chosen_ids)
+    assert digest(examples=[*examples[:7], changed, *examples[8:]]) != once
 
 
 def test_micro_batches_do_not_change_a_step():
@@ -131,15 +132,16 @@ def test_what_is_prepared_equals_what_is_computed_anew():
 
 
 def test_weights_halve_with_age():
-    votes = [Pair(str(i), (1,), (2,), (3,), user=f"u{i}", time=day * DAY) for i, day in enumerate((10, 5, 0))]
+    days = enumerate((10, 5, 0))
+    votes = [replace(preference(str(i), (1,), (2,), (3,), f"u{i}"), time=day * DAY) for i, day in days]
     votes[2] = replace(votes[2], weight=0.5)
     got = weights(votes, now=10 * DAY, half_life=5 * DAY, person_share=1.0)
     assert got == pytest.approx([1.0, 0.5, 0.125])  # 1, 2^-1, 0.5 * 2^-2
 
 
 def test_nobody_outweighs_the_cap():
-    def votes(user: str, count: int) -> list[Pair]:
-        return [Pair(f"{user}{i}", (1,), (2,), (3,), user=user) for i in range(count)]
+    def votes(user: str, count: int) -> list[Preference]:
+        return [preference(f"{user}{i}", (1,), (2,), (3,), user=user) for i in range(count)]
 
     loud, crowd = votes("loud", 300), [vote for i in range(700) for vote in votes(f"u{i}", 1)]
     got = weights(loud + crowd, now=0, half_life=DAY)

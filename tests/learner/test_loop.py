@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -20,6 +22,7 @@ from learner.loop import Parts, recover, run, update
 from tests.learner.votes_log import ScriptedSampler, make_live, write_votes
 
 COUNT = 40
+Build = Callable[[], Parts]
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +55,25 @@ def config(model: Path, tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def log(config: Config) -> SqliteLog:
-    return SqliteLog(config.paths.log)
+def log(config: Config) -> Iterator[SqliteLog]:
+    made = SqliteLog(config.paths.log)
+    yield made
+    made.close()
 
 
-def built(config: Config) -> Parts:
-    parts = build(config, lambda progress: None)
-    return replace(parts, sampler=ScriptedSampler())  # pyright: ignore[reportArgumentType]
+@pytest.fixture
+def build_parts(config: Config) -> Iterator[Callable[[], Parts]]:
+    """Builds the learner, as often as a test restarts it, with a scripted sampler in place of serving."""
+    with ExitStack() as stack:
+
+        def make() -> Parts:
+            parts = build(config, lambda progress: None)
+            parts.sampler.close()
+            parts = replace(parts, sampler=ScriptedSampler())  # pyright: ignore[reportArgumentType]
+            stack.callback(parts.close)
+            return parts
+
+        yield make
 
 
 def read(parts: Parts):
@@ -66,9 +81,9 @@ def read(parts: Parts):
     return parts.inbox.preferences()
 
 
-def test_an_update_publishes_a_whole_traced_judged_version(config: Config, log: SqliteLog) -> None:
+def test_an_update_publishes_a_whole_traced_judged_version(build_parts: Build, log: SqliteLog) -> None:
     write_votes(log, COUNT)
-    parts = built(config)
+    parts = build_parts()
     preferences = read(parts)
     version = update(parts, preferences)
     manifest = verify(version.path)
@@ -81,26 +96,28 @@ def test_an_update_publishes_a_whole_traced_judged_version(config: Config, log: 
     assert manifest.envelope["base_digest"] == manifest.base_digest == parts.chat.envelope.base_digest
 
 
-def test_the_candidate_is_judged_through_its_shadow_and_the_slot_freed(config: Config, log: SqliteLog) -> None:
+def test_the_candidate_is_judged_through_its_shadow_and_the_slot_freed(
+    build_parts: Build, log: SqliteLog
+) -> None:
     write_votes(log, COUNT)
-    parts = built(config)
+    parts = build_parts()
     version = update(parts, read(parts))
     assert parts.sampler.drawn == [f"shadow:{version.digest}", "policy-v0"]  # pyright: ignore
     assert parts.sampler.released == [version.digest]  # pyright: ignore
 
 
-def test_the_behaviour_record_tells_own_from_base(config: Config, log: SqliteLog) -> None:
+def test_the_behaviour_record_tells_own_from_base(build_parts: Build, log: SqliteLog) -> None:
     write_votes(log, COUNT)
-    parts = built(config)
+    parts = build_parts()
     items = json.loads((update(parts, read(parts)).path / "behaviour.json").read_text())["items"]
     assert len(items) >= 16 and sum(len(item["own"]) for item in items) >= 256
     assert all(item["parent"] == item["base"] for item in items)
     assert any(abs(o - b) > 0.02 for item in items for o, b in zip(item["own"], item["base"], strict=True))
 
 
-def test_the_next_version_starts_from_what_is_live(config: Config, log: SqliteLog) -> None:
+def test_the_next_version_starts_from_what_is_live(build_parts: Build, log: SqliteLog) -> None:
     write_votes(log, COUNT)
-    parts = built(config)
+    parts = build_parts()
     first = update(parts, read(parts))
     make_live(log, first.name, first.digest, epoch=1)
     write_votes(log, COUNT, first=COUNT)
@@ -112,19 +129,19 @@ def test_the_next_version_starts_from_what_is_live(config: Config, log: SqliteLo
     assert [i["parent"] for i in items] == [pytest.approx(i["own"], abs=1e-5) for i in firsts]
 
 
-def test_the_same_log_gives_the_same_version(config: Config, log: SqliteLog, tmp_path: Path) -> None:
+def test_the_same_log_gives_the_same_version(build_parts: Build, log: SqliteLog, tmp_path: Path) -> None:
     write_votes(log, COUNT)
     digests = set()
     for place in ("one", "two"):
-        parts = built(config)
+        parts = build_parts()
         parts = replace(parts, registry=type(parts.registry)(tmp_path / place))
         digests.add(update(parts, read(parts)).digest)
     assert len(digests) == 1
 
 
-def test_without_serving_nothing_is_published_and_nothing_lost(config: Config, log: SqliteLog) -> None:
+def test_without_serving_nothing_is_published_and_nothing_lost(build_parts: Build, log: SqliteLog) -> None:
     write_votes(log, COUNT)
-    parts = built(config)
+    parts = build_parts()
     parts.sampler.down = True  # pyright: ignore[reportAttributeAccessIssue]
     preferences = read(parts)
     with pytest.raises(Unavailable, match="serving is away"):
@@ -132,31 +149,31 @@ def test_without_serving_nothing_is_published_and_nothing_lost(config: Config, l
     assert parts.registry.versions() == [] and len(parts.inbox.fresh(preferences)) == COUNT
 
 
-def test_after_a_restart_only_what_came_later_is_news(config: Config, log: SqliteLog) -> None:
+def test_after_a_restart_only_what_came_later_is_news(build_parts: Build, log: SqliteLog) -> None:
     write_votes(log, COUNT)
-    parts = built(config)
+    parts = build_parts()
     update(parts, read(parts))
     write_votes(log, 3, first=COUNT)
-    again = built(config)
+    again = build_parts()
     recover(again)
     assert len(again.inbox.fresh(read(again))) == 3
 
 
-def test_killed_before_ready_the_same_feedback_is_news_again(config: Config, log: SqliteLog) -> None:
+def test_killed_before_ready_the_same_feedback_is_news_again(build_parts: Build, log: SqliteLog) -> None:
     write_votes(log, COUNT)
-    parts = built(config)
+    parts = build_parts()
     version = update(parts, read(parts))
     (version.path / "READY").unlink()
-    again = built(config)
+    again = build_parts()
     recover(again)
     preferences = read(again)
     assert len(again.inbox.fresh(preferences)) == COUNT
     assert update(again, preferences).name == "policy-v2"
 
 
-def test_the_loop_waits_for_enough_news(config: Config, log: SqliteLog) -> None:
+def test_the_loop_waits_for_enough_news(build_parts: Build, log: SqliteLog) -> None:
     write_votes(log, COUNT - 1)
-    parts = built(config)
+    parts = build_parts()
 
     class StopAfterOneLook(Event):
         def wait(self, timeout: float | None = None) -> bool:
@@ -167,8 +184,8 @@ def test_the_loop_waits_for_enough_news(config: Config, log: SqliteLog) -> None:
     assert parts.registry.versions() == []
 
 
-def test_predictions_are_recorded_before_learning(config: Config, log: SqliteLog) -> None:
+def test_predictions_are_recorded_before_learning(build_parts: Build, log: SqliteLog) -> None:
     write_votes(log, COUNT)
-    parts = built(config)
+    parts = build_parts()
     update(parts, read(parts))
     assert parts.store.accuracy() == 0.5  # an untaught model has no opinion

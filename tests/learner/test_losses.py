@@ -46,7 +46,7 @@ def test_conservative_dpo_by_hand():
 )
 def test_dpo_gradient_of_each_term(term: str, sign: int):
     """d loss / d term = sign * beta * sigmoid(-margin): at margin 0.7 and beta 0.1, 0.1 * 0.33181."""
-    terms = dict(zip(TERMS, (t(-10), t(-20), t(-12), t(-15)), strict=True))
+    terms: dict[str, Tensor] = dict(zip(TERMS, (t(-10), t(-20), t(-12), t(-15)), strict=True))
     terms[term].requires_grad_()
     dpo(**terms, beta=0.1).loss.backward()
     gradient = terms[term].grad

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -10,26 +9,27 @@ from tempfile import mkdtemp
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from feedback.examples import Preference
 from learner.backbone import Backbone, LoraShape
 
 VOCABULARY = 96
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A preference as feedback/join.py would give it."""
-
-    id: str
-    prompt_ids: tuple[int, ...]
-    chosen_ids: tuple[int, ...]
-    rejected_ids: tuple[int, ...]
-    user: str = "ada"
-    conversation: str = "c"
-    time: float = 0.0
-    weight: float = 1.0
-    tie: bool = False
-    strength: float = 0.0
-    held_out: bool = False
+def preference(
+    id: str, prompt: tuple[int, ...], chosen: tuple[int, ...], rejected: tuple[int, ...], user: str = "ada"
+) -> Preference:
+    """One person's decided choice, now; `dataclasses.replace` makes other kinds of it."""
+    return Preference(
+        id=id,
+        event_ids=(id,),
+        prompt_ids=prompt,
+        chosen_ids=chosen,
+        rejected_ids=rejected,
+        user=user,
+        conversation="c",
+        time=0.0,
+        source="human",
+    )
 
 
 @cache
@@ -65,7 +65,7 @@ def tokens(count: int, generator: torch.Generator) -> tuple[int, ...]:
     return tuple(torch.randint(0, VOCABULARY, (count,), generator=generator).tolist())
 
 
-def pairs(count: int, favourite: int = 7, seed: int = 3) -> list[Pair]:
+def pairs(count: int, favourite: int = 7, seed: int = 3) -> list[Preference]:
     """Random prompts; the chosen response has a third of its tokens replaced by the favourite one."""
     g = torch.Generator().manual_seed(seed)
     made = []
@@ -73,7 +73,7 @@ def pairs(count: int, favourite: int = 7, seed: int = 3) -> list[Pair]:
         chosen = list(tokens(9 + i % 4, g))
         chosen[::3] = [favourite] * len(chosen[::3])
         made.append(
-            Pair(
+            preference(
                 f"p{i:03}-{seed}", tokens(5 + i % 5, g), tuple(chosen), tokens(8 + i % 3, g), user=f"u{i % 6}"
             )
         )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from feedback.sqlite_log import SqliteLog
 from heliotrope.errors import Unavailable
+from heliotrope.policies import LIVE
 from heliotrope.v1 import common_pb2, events_pb2, feedback_pb2
 from learner.samples import Sample
 
@@ -35,17 +36,8 @@ def write_votes(log: SqliteLog, count: int, first: int = 0) -> None:
 
 def make_live(log: SqliteLog, version: str, digest: str, epoch: int) -> None:
     """Say that a published version is live."""
-    change = events_pb2.PolicyStateChanged(
-        policy_version=version, digest=digest, to=common_state("LIVE"), epoch=epoch
-    )
+    change = events_pb2.PolicyStateChanged(policy_version=version, digest=digest, to=LIVE, epoch=epoch)
     log.append([events_pb2.Event(event_id=unique(version, epoch), policy_state_changed=change)])
-
-
-def common_state(name: str):
-    """A PolicyState by its short name."""
-    from heliotrope.v1.policy_pb2 import PolicyState
-
-    return PolicyState.Value(f"POLICY_STATE_{name}")
 
 
 def _event(n: int, *parts: object) -> events_pb2.Event:
@@ -104,3 +96,6 @@ class ScriptedSampler:
 
     def release(self, digest: str) -> None:
         self.released.append(digest)
+
+    def close(self) -> None:
+        """Nothing is open."""
