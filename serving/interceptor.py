@@ -45,7 +45,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Any:
         """The handler with its errors translated; health and reflection answer while draining too."""
         handler: Any = await continuation(handler_call_details)
         method = handler_call_details.method

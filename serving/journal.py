@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
-from feedback.log import Log, Record, read_all
+from feedback.log import Log, read_all
 from heliotrope.v1 import common_pb2, events_pb2
 from serving.caller import Caller
 from serving.pulse import Pulse
@@ -57,14 +57,10 @@ class Journal:
         """The event of that id, if it was ever committed."""
         return self.log.find(event_id)
 
-    def all(self, topic: str) -> Iterator[Record]:
-        """Every record of a topic that can be read, oldest first."""
-        return self.read_after(topic, 0)
-
-    def read_after(self, topic: str, position: int) -> Iterator[Record]:
-        """The readable records after a position, until the end as it is now."""
-        for record in read_all(self.log, topic, position):
+    def events(self, topic: str, after: int = 0) -> Iterator[tuple[int, events_pb2.Event]]:
+        """Position and event of all that a topic holds after a position, oldest first; what cannot be read is left out."""
+        for record in read_all(self.log, topic, after):
             if record.event is None:
-                logger.error("%s %d cannot be read and is left out: %s", topic, record.offset, record.problem)
+                logger.error("%s %d is left out: %s", topic, record.offset, record.problem)
             else:
-                yield record
+                yield record.offset, record.event

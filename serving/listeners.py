@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
+from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from heliotrope.config import Serving
@@ -58,7 +58,7 @@ class Listener:
     def __init__(self, gate: Gate, max_bytes: int) -> None:
         options = [("grpc.max_receive_message_length", max_bytes), ("grpc.so_reuseport", 0)]
         self.server = grpc.aio.server(interceptors=[ErrorInterceptor(gate)], options=options)
-        self._health = health.HealthServicer()
+        self._health = HealthServicer()
         self._names = [""]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
 

@@ -71,8 +71,8 @@ class PolicyDesk:
 
     async def recover(self) -> None:
         """Fold the log and load what was live; when that fails, the last good version, and in the end the base."""
-        for record in self.journal.all("policy"):
-            self.table.apply(record.event.policy_state_changed)
+        for _, event in self.journal.events("policy"):
+            self.table.apply(event.policy_state_changed)
         if (good := self.table.last_good) and number(good.version) < number(self.table.live.version):
             await self._load_again(
                 good

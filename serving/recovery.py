@@ -13,16 +13,15 @@ from serving.shared_items import SharedItems
 async def recover(journal: Journal, conversations: Conversations, shared: SharedItems) -> int:
     """Fold the log into both, and commit a lost `ResponseServed` for every response without one; how many there were."""
     running: dict[str, events_pb2.Event] = {}
-    for record in journal.all("exchanges"):
-        event = record.event
+    for _, event in journal.events("exchanges"):
         if event.WhichOneof("what") == "response_started":
             running[event.response_started.response_id] = event
             continue
         running.pop(event.response_served.response_id, None)
         conversations.fold(event)
         shared.add(event.response_served)
-    for record in journal.all("feedback"):
-        conversations.fold(record.event)
+    for _, event in journal.events("feedback"):
+        conversations.fold(event)
     for event in running.values():
         await journal.commit(lost(journal, event))
     return len(running)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from serving.answer import Answer, Delta, Ended
@@ -34,7 +34,7 @@ class Reply:
             return NO_IDENTITY
         return "" if all(a.logged for a in self.answers) else NO_LOG
 
-    async def events(self) -> AsyncIterator[Delta | Ended]:
+    async def events(self) -> AsyncGenerator[Delta | Ended, None]:
         """Deltas and ends as they come, deltas that wait together merged; returns when every end is in the log.
 
         Raises the engine's error when every answer was lost.

@@ -56,9 +56,9 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         position = request.after if request.HasField("after") else self.journal.log.end("feedback")
         while True:
             changed = self.journal.pulse.next()
-            for record in self.journal.read_after("feedback", position):
-                position = record.offset
-                yield admin_pb2.TailFeedbackResponse(position=position, event=record.event)
+            for newer, event in self.journal.events("feedback", position):
+                position = newer
+                yield admin_pb2.TailFeedbackResponse(position=position, event=event)
             if request.stop_at_end:
                 return
             await changed.wait()

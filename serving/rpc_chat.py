@@ -38,7 +38,7 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
         try:
             ticket = self.tickets.issue(reply, limits.ticket_seconds)
             yield chat_pb2.ChatResponse(sequence=next(sequence), started=started_chunk(reply, ticket))
-            async with contextlib.aclosing(reply.events()) as events:  # type: ignore[type-var]
+            async with contextlib.aclosing(reply.events()) as events:
                 async for event in events:
                     yield chunk(next(sequence), event)
             finished = chat_pb2.ChatFinished(prompt_tokens=len(reply.plan.prompt_ids))

@@ -23,7 +23,7 @@ class SamplerService(sampler_pb2_grpc.SamplerServiceServicer):
         self, request: sampler_pb2.DrawRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[sampler_pb2.DrawResponse]:
         """Stream samples as they finish, in any order."""
-        async with contextlib.aclosing(self.samples.draw(request)) as drawn:  # type: ignore[type-var]
+        async with contextlib.aclosing(self.samples.draw(request)) as drawn:
             async for response in drawn:
                 yield response
 

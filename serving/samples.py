@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from heliotrope.chat import ChatFormat
@@ -49,7 +49,7 @@ class Samples:
     lease: Callable[[str], Awaitable[tuple[common_pb2.AdapterRef, Lease]]]
     drawing: int = 0
 
-    async def draw(self, request: sampler_pb2.DrawRequest) -> AsyncIterator[sampler_pb2.DrawResponse]:
+    async def draw(self, request: sampler_pb2.DrawRequest) -> AsyncGenerator[sampler_pb2.DrawResponse, None]:
         """Samples as they finish. Raises InvalidInput, ResourceExhausted, or why the adapter cannot be used."""
         jobs, sampling = self._jobs(request)
         if self.drawing >= MAX_DRAWS:
@@ -93,7 +93,7 @@ class Samples:
 
     async def _run(
         self, jobs: Sequence[Job], sampling: Sampling, ref: common_pb2.AdapterRef, lease: Lease
-    ) -> AsyncIterator[sampler_pb2.DrawResponse]:
+    ) -> AsyncGenerator[sampler_pb2.DrawResponse, None]:
         queue: asyncio.Queue[Drawn] = asyncio.Queue()
         left = iter(jobs)
         workers = [

@@ -17,7 +17,10 @@ from heliotrope.identity import NAMESPACE
 from heliotrope.v1 import common_pb2, events_pb2
 from serving.engine import Finish, Piece
 
-FINISHED = {common_pb2.FINISH_REASON_STOP: "stop", common_pb2.FINISH_REASON_LENGTH: "length"}
+FINISHED: dict[int, Finish] = {
+    common_pb2.FINISH_REASON_STOP: "stop",
+    common_pb2.FINISH_REASON_LENGTH: "length",
+}
 
 
 @dataclass(frozen=True)
