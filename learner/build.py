@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 
 import torch
-from feedback.join import Joiner
 
+from feedback.join import Joiner
 from feedback.sqlite_log import SqliteLog
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config

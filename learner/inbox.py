@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from feedback.join import Joiner, Preference
-
 from feedback.log import EXCHANGES, FEEDBACK, POLICY, TOPICS, Log, Record, read_all
 from heliotrope.policies import PolicyTable
 from heliotrope.v1.common_pb2 import PURPOSE_EVALUATION

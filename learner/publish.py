@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from feedback.join import examples_hash
 from google.protobuf.json_format import MessageToDict
 
+from feedback.join import examples_hash
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.registry import GateVerdict, Manifest, Stage
