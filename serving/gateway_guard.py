@@ -68,7 +68,9 @@ class Guard:
         headers = Headers(scope=scope)
         if scope["method"] == "POST" and not same_origin(headers):
             said, host = headers.get("origin", "none"), headers.get("host", "")
-            message = f"this request comes from origin {said!r}, not from this page; send Origin: http(s)://{host}"
+            message = (
+                f"this request comes from origin {said!r}, not from this page; send Origin: http(s)://{host}"
+            )
             await refusal(403, "PERMISSION_DENIED", message)(scope, receive, send_guarded)
             return
         await self._app(scope, receive, send_guarded)

@@ -79,7 +79,9 @@ class ChatStream(Response):
         except grpc.aio.AioRpcError as error:
             await self._with_cookie(error_response(error))(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": self._with_cookie(self).raw_headers})
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": self._with_cookie(self).raw_headers}
+        )
         try:
             while isinstance(chunk, chat_pb2.ChatResponse):
                 await _send_line(send, as_fields(chunk))

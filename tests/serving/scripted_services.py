@@ -14,7 +14,18 @@ import grpc
 
 from heliotrope.v1 import chat_pb2, chat_pb2_grpc, common_pb2, feedback_pb2, feedback_pb2_grpc
 
-WORDS = ("Heliotrope ", "turns ", "<b>toward</b> ", "the ", "people ", "who ", "use ", "it. ", "☀ ", "<|im_end|>")
+WORDS = (
+    "Heliotrope ",
+    "turns ",
+    "<b>toward</b> ",
+    "the ",
+    "people ",
+    "who ",
+    "use ",
+    "it. ",
+    "☀ ",
+    "<|im_end|>",
+)
 
 
 class ScriptedServices(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.FeedbackServiceServicer):
@@ -61,13 +72,17 @@ class ScriptedServices(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.Feed
         for position, word in enumerate(self.words):
             for head in heads:
                 text = word if head.side != common_pb2.SIDE_B else word.upper()
-                yield chat_pb2.ChatResponse(delta=chat_pb2.TextDelta(response_id=head.response_id, text=text, tokens=1))
+                yield chat_pb2.ChatResponse(
+                    delta=chat_pb2.TextDelta(response_id=head.response_id, text=text, tokens=1)
+                )
             if position == 3 and verb == "break":
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the engine died; send the message again")
             if position == 3 and verb == "slow":
                 await self._wait(context)
         for head in heads:
-            done = chat_pb2.AnswerFinished(response_id=head.response_id, finish_reason=common_pb2.FINISH_REASON_STOP, tokens=10)
+            done = chat_pb2.AnswerFinished(
+                response_id=head.response_id, finish_reason=common_pb2.FINISH_REASON_STOP, tokens=10
+            )
             yield chat_pb2.ChatResponse(answer_finished=done)
         yield chat_pb2.ChatResponse(finished=chat_pb2.ChatFinished(prompt_tokens=7))
 
@@ -88,7 +103,9 @@ class ScriptedServices(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.Feed
         if self.failing_votes:
             self.failing_votes -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the log's disk is full; try again")
-        return feedback_pb2.GiveFeedbackResponse(feedback_id=f"f{len(self.votes)}", policy_versions=["policy-v1"])
+        return feedback_pb2.GiveFeedbackResponse(
+            feedback_id=f"f{len(self.votes)}", policy_versions=["policy-v1"]
+        )
 
     async def RetractFeedback(self, request, context) -> feedback_pb2.RetractFeedbackResponse:
         """Take a vote back."""

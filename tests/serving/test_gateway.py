@@ -62,7 +62,12 @@ async def test_an_answer_comes_whole_and_in_order(house: House) -> None:
 
 
 async def test_every_field_of_a_request_reaches_the_server(house: House) -> None:
-    fields = {"conversation_id": "c9", "parent_response_id": "p9", "comparison": "COMPARISON_WISH_ON", "consent": False}
+    fields = {
+        "conversation_id": "c9",
+        "parent_response_id": "p9",
+        "comparison": "COMPARISON_WISH_ON",
+        "consent": False,
+    }
     chunks = await chat(house, message="hi", **fields)
     request = house.services.chats[0]
     assert (request.conversation_id, request.parent_response_id, request.request_id) == ("c9", "p9", "q1")
@@ -107,14 +112,20 @@ async def test_the_first_chat_makes_the_identity_and_later_calls_carry_it(house:
 
 async def test_a_cookie_that_is_no_identity_is_replaced(house: House) -> None:
     headers = {"cookie": "heliotrope_user=admin"}
-    response = await house.http.post("/api/chat", json={"request_id": "q1", "message": "hello"}, headers=headers)
+    response = await house.http.post(
+        "/api/chat", json={"request_id": "q1", "message": "hello"}, headers=headers
+    )
     assert "set-cookie" in response.headers
     assert re.fullmatch("[0-9a-f]{32}", house.services.users[0])
 
 
 async def test_votes_and_retractions_go_through_as_the_same_person(house: House) -> None:
     await chat(house, message="hello")
-    vote = {"request_id": "v1", "feedback_tickets": ["ticket-1"], "feedback": {"thumb": {"response_id": "r1-0", "up": True}}}
+    vote = {
+        "request_id": "v1",
+        "feedback_tickets": ["ticket-1"],
+        "feedback": {"thumb": {"response_id": "r1-0", "up": True}},
+    }
     given = await house.http.post("/api/feedback", json=vote)
     assert given.json() == {"feedback_id": "f1", "policy_versions": ["policy-v1"]}
     assert house.services.votes[0].feedback.thumb.up
@@ -126,7 +137,10 @@ async def test_votes_and_retractions_go_through_as_the_same_person(house: House)
 async def test_a_vote_without_an_identity_is_refused_by_the_server(house: House) -> None:
     response = await house.http.post("/api/feedback", json={"request_id": "v1"})
     assert response.status_code == 401
-    assert response.json()["error"] == {"code": "UNAUTHENTICATED", "message": "no identity; send x-heliotrope-user"}
+    assert response.json()["error"] == {
+        "code": "UNAUTHENTICATED",
+        "message": "no identity; send x-heliotrope-user",
+    }
 
 
 @pytest.mark.parametrize(
@@ -142,7 +156,9 @@ async def test_a_vote_without_an_identity_is_refused_by_the_server(house: House)
         ("INTERNAL", 500),
     ],
 )
-async def test_a_failed_call_keeps_its_message_and_gets_the_matching_status(house: House, code: str, status: int) -> None:
+async def test_a_failed_call_keeps_its_message_and_gets_the_matching_status(
+    house: House, code: str, status: int
+) -> None:
     response = await house.http.post("/api/chat", json={"request_id": "q1", "message": f"fail {code}"})
     assert response.status_code == status
     assert response.json()["error"] == {"code": code, "message": f"scripted {code}; say something else"}
@@ -151,7 +167,9 @@ async def test_a_failed_call_keeps_its_message_and_gets_the_matching_status(hous
 async def test_a_failure_in_mid_stream_is_the_last_line(house: House) -> None:
     chunks = await chat(house, message="break now")
     assert text_of(chunks, "r1-0") == "".join(WORDS[:4])
-    assert chunks[-1] == {"error": {"code": "UNAVAILABLE", "message": "the engine died; send the message again"}}
+    assert chunks[-1] == {
+        "error": {"code": "UNAVAILABLE", "message": "the engine died; send the message again"}
+    }
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
@@ -182,7 +200,9 @@ async def test_a_post_that_names_no_origin_is_refused(house: House) -> None:
         (b'{"message": "' + b"x" * MAX_BODY + b'"}', 413, str(MAX_BODY)),
     ],
 )
-async def test_bad_bodies_are_refused_with_a_reason(house: House, body: bytes, status: int, hint: str) -> None:
+async def test_bad_bodies_are_refused_with_a_reason(
+    house: House, body: bytes, status: int, hint: str
+) -> None:
     response = await house.http.post("/api/chat", content=body, headers={"content-type": "application/json"})
     assert response.status_code == status
     assert hint in response.json()["error"]["message"]
@@ -194,7 +214,9 @@ async def test_forms_are_not_taken(house: House) -> None:
     assert response.status_code == 415 and "application/json" in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("path", ["/", "/static/app.js", "/healthz", "/no-such-page", "/static/../gateway.py"])
+@pytest.mark.parametrize(
+    "path", ["/", "/static/app.js", "/healthz", "/no-such-page", "/static/../gateway.py"]
+)
 async def test_every_answer_carries_the_security_headers(house: House, path: str) -> None:
     response = await house.http.get(path)
     policy = response.headers["content-security-policy"]

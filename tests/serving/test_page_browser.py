@@ -76,7 +76,9 @@ async def visit(chromium: Any) -> AsyncIterator[Visit]:
         profile = await chromium.new_context(viewport={"width": 1100, "height": 760})
         page = await profile.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda line: troubles.append(line.text) if "Content Security" in line.text else None)
+        page.on(
+            "console", lambda line: troubles.append(line.text) if "Content Security" in line.text else None
+        )
         await page.goto(url)
         yield Visit(page, services, url, troubles)
         await profile.close()

@@ -23,6 +23,7 @@ function request(text) {
 async function ask(text) {
   const body = request(text);
   const turn = new Turn(text, say);
+  turn.ondecided = () => toMessage(turn);
   state.turns.push(turn);
   state.abort = new AbortController();
   const { signal } = state.abort;
@@ -54,6 +55,11 @@ function begin(turn, started) {
   state.conversation = started.conversation_id;
   // Keys pick an answer only outside the message box; a draft keeps the focus where it is.
   if (turn.verdict && !message.value) turn.verdict.group.focus({ preventScroll: true });
+}
+
+// After a pick people write on; a phone's keyboard would cover what they have just picked.
+function toMessage(turn) {
+  if (turn === state.turns.at(-1) && matchMedia("(hover: hover)").matches) message.focus({ preventScroll: true });
 }
 
 function fail(turn, problem) {

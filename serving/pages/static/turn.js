@@ -16,6 +16,7 @@ export class Turn {
     this.panes = new Map(); // response id → { element, text (a text node), ending }
     this.parent = null; // the response that carries the conversation on
     this.verdict = null;
+    this.ondecided = () => {};
     this.body = make("div", { class: "answers", "aria-busy": "true" }, make("p", { class: "waiting" }, dots()));
     this.foot = make("div", { class: "foot" });
     this.element = make("article", { class: "turn" }, make("p", { class: "said", textContent: message }), this.body, this.foot);
@@ -65,6 +66,7 @@ export class Turn {
       pane.classList.toggle("chosen", value === own);
       pane.classList.toggle("passed", value !== own && (value === "CHOICE_A" || value === "CHOICE_B"));
     }
+    if (value) this.ondecided();
   }
 
   #end(pane, reason) {
