@@ -91,9 +91,7 @@ class Talk:
             self._compare()
 
     def _compare(self) -> None:
-        print(keys.ASK)
-        choice = feedback_pb2.Choice.Value(keys.pick())
-        given = self._give(comparison(choice))
+        given = self._give(comparison(keys.pick()))
         print(f"thank you: A was {given.policy_versions[0]}, B was {given.policy_versions[1]}")
 
     def _thumb(self, up: bool, comment: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -86,6 +87,35 @@ async def test_a_conversation_with_a_thumb_an_undo_and_a_comparison(tmp_path: Pa
     assert script.retracted == [next(iter(script.votes))]
     assert set(script.users) == {load_identity(tmp_path / "heliotrope" / "identity")}
     assert script.chats[1].conversation_id == "c1"
+
+
+async def test_on_a_terminal_one_key_picks_between_two_panes(tmp_path: Path) -> None:
+    script, (ours, theirs) = Scripted(), pty.openpty()
+    environment = os.environ | {"XDG_CONFIG_HOME": str(tmp_path), "TERM": "xterm", "COLUMNS": "100"}
+    async with scripted_loop(script) as (public, _):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "heliotrope.cli", "chat", "How?", "--compare", "--address", public,
+            stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+        )  # fmt: skip
+        os.close(theirs)
+        shown = await asyncio.to_thread(_read_until, ours, "better:")
+        os.write(ours, b"xa")
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        shown += await asyncio.to_thread(_read_until, ours, "B was")
+    os.close(ours)
+    assert "╭" in shown and " A " in shown and " B " in shown and "5 minutes" in shown
+    assert [vote.feedback.comparison.choice for vote in script.votes.values()] == [feedback_pb2.CHOICE_A]
+
+
+def _read_until(handle: int, words: str) -> str:
+    """What the terminal shows up to `words` (or its end)."""
+    shown = b""
+    while words.encode() not in shown:
+        try:
+            shown += os.read(handle, 4096)
+        except OSError:
+            break
+    return shown.decode(errors="replace")
 
 
 async def test_one_question_is_answered_and_that_is_all(tmp_path: Path) -> None:
