@@ -211,7 +211,7 @@ def _forward(self: Any, x: Tensor) -> Tensor:
     if self.disable_adapters:
         return nn.functional.linear(x, weight)
     name = self.active_adapters[0]
-    a, b = self.lora_A[name].weight, self.lora_B[name].weight
+    a, b = (factor[name].weight.to(weight.dtype) for factor in (self.lora_A, self.lora_B))
     result: Tensor = LowRankLinear.apply(x, weight, a, b, self.scaling[name])
     return result
 

@@ -36,16 +36,16 @@ class TokenLogprobs(torch.autograd.Function):
         targets: TokenIndex,
     ) -> PerToken:
         wanted = ctx.needs_input_grad[0]
-        logprobs = hidden.new_empty(len(hidden))
+        logprobs = _wide(hidden.new_empty(len(hidden)))
         slopes = torch.empty_like(hidden) if wanted else None
         for start in range(0, len(hidden), CHUNK):
             part = slice(start, start + CHUNK)
-            logits = linear(hidden[part], weight)
+            logits = _wide(linear(hidden[part], weight))
             total = logits.logsumexp(-1)
             logprobs[part] = logits.gather(1, targets[part, None])[:, 0] - total
             if slopes is not None:
                 probabilities = logits.sub_(total[:, None]).exp_()
-                slopes[part] = weight[targets[part]] - probabilities @ weight
+                slopes[part] = weight[targets[part]] - probabilities.to(weight.dtype) @ weight
         if slopes is not None:
             ctx.save_for_backward(slopes)
         return logprobs
@@ -53,7 +53,7 @@ class TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         (slopes,) = ctx.saved_tensors
-        return grads[0][:, None] * slopes, None, None
+        return grads[0][:, None].to(slopes.dtype) * slopes, None, None
 
 
 class LowRankLinear(torch.autograd.Function):
@@ -80,3 +80,8 @@ class LowRankLinear(torch.autograd.Function):
         grad_a = (grad @ b).t() @ flat * ctx.scale
         grad_b = grad.t() @ (flat @ a.t()) * ctx.scale
         return grad_x, None, grad_a, grad_b, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: a sum over a vocabulary is lost in 8 bits of mantissa."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -146,6 +146,19 @@ def test_saved_adapter_is_two_files_named_by_its_digest(tmp_path: Path):
     assert other.digest("policy") == digest
 
 
+def test_a_bfloat16_base_keeps_float32_adapters_and_log_probabilities():
+    batch = collate(some_rows())
+    half = Backbone.load(tiny_model(), LoraShape(rank=4, alpha=8.0, first_layer=2), dtype=torch.bfloat16)
+    half.reset("policy", seed=5)
+    got = half.logprobs(batch, "policy")
+    got.sum().backward()
+    parameters = half.parameters("policy").values()
+    assert {p.dtype for p in parameters} == {got.dtype} == {torch.float32}
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in parameters)
+    want = tiny_backbone(2).logprobs(batch, None)
+    assert (got - want).abs().mean() < 0.1  # 8 bits of mantissa through 4 layers
+
+
 def test_reset_is_seeded():
     backbone = tiny_backbone()
     first = backbone.digest("policy")
