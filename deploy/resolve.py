@@ -49,7 +49,10 @@ def pip_report(arguments: list[str], public_torch: bool) -> list[dict[str, Any]]
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
         done = subprocess.run(
-            [*command, "--report", str(report), *arguments], env=environment, text=True, stderr=subprocess.PIPE
+            [*command, "--report", str(report), *arguments],
+            env=environment,
+            text=True,
+            stderr=subprocess.PIPE,
         )
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if not line.startswith("WARNING")]

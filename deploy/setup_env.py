@@ -48,7 +48,9 @@ def choose_profile(environment: Mapping[str, str]) -> str:
     if forced in ("cpu", "gpu"):
         return forced
     if forced:
-        raise SetupError(f"PROFILE={forced} is no profile", "use PROFILE=cpu or PROFILE=gpu, or leave it unset.")
+        raise SetupError(
+            f"PROFILE={forced} is no profile", "use PROFILE=cpu or PROFILE=gpu, or leave it unset."
+        )
     try:
         answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
@@ -136,8 +138,12 @@ def install(profile: str) -> None:
 def verify(profile: str) -> None:
     """Import what is heavy, once, so that a broken install is found here and not in the middle of a demo."""
     with step("checking that torch, transformers and vllm import"):
-        remedy = f"remove .venv (`make clean`) and run again; or force a profile (PROFILE=cpu), now {profile}."
-        run_loud([str(PYTHON), "-W", "ignore", "-c", "import torch, transformers, vllm, grpc, heliotrope"], remedy)
+        remedy = (
+            f"remove .venv (`make clean`) and run again; or force a profile (PROFILE=cpu), now {profile}."
+        )
+        run_loud(
+            [str(PYTHON), "-W", "ignore", "-c", "import torch, transformers, vllm, grpc, heliotrope"], remedy
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,153 @@
+from heliotrope.v1 import events_pb2 as _events_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Slot(_message.Message):
+    __slots__ = ("use", "adapter", "digest", "in_flight")
+    USE_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    use: str
+    adapter: str
+    digest: str
+    in_flight: int
+    def __init__(self, use: _Optional[str] = ..., adapter: _Optional[str] = ..., digest: _Optional[str] = ..., in_flight: _Optional[int] = ...) -> None: ...
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("live", "last_good", "slots", "in_flight", "uptime_seconds", "events", "base_digest", "rollout_mode", "epoch", "in_flight_at_last_swap", "lora_ops")
+    class EventsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    LIVE_FIELD_NUMBER: _ClassVar[int]
+    LAST_GOOD_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_MODE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_AT_LAST_SWAP_FIELD_NUMBER: _ClassVar[int]
+    LORA_OPS_FIELD_NUMBER: _ClassVar[int]
+    live: str
+    last_good: str
+    slots: _containers.RepeatedCompositeFieldContainer[Slot]
+    in_flight: int
+    uptime_seconds: float
+    events: _containers.ScalarMap[str, int]
+    base_digest: str
+    rollout_mode: str
+    epoch: int
+    in_flight_at_last_swap: int
+    lora_ops: str
+    def __init__(self, live: _Optional[str] = ..., last_good: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., in_flight: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., events: _Optional[_Mapping[str, int]] = ..., base_digest: _Optional[str] = ..., rollout_mode: _Optional[str] = ..., epoch: _Optional[int] = ..., in_flight_at_last_swap: _Optional[int] = ..., lora_ops: _Optional[str] = ...) -> None: ...
+
+class TailFeedbackRequest(_message.Message):
+    __slots__ = ("after", "stop_at_end")
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    STOP_AT_END_FIELD_NUMBER: _ClassVar[int]
+    after: int
+    stop_at_end: bool
+    def __init__(self, after: _Optional[int] = ..., stop_at_end: _Optional[bool] = ...) -> None: ...
+
+class TailFeedbackResponse(_message.Message):
+    __slots__ = ("position", "event")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    event: _events_pb2.Event
+    def __init__(self, position: _Optional[int] = ..., event: _Optional[_Union[_events_pb2.Event, _Mapping]] = ...) -> None: ...
+
+class ExportRequest(_message.Message):
+    __slots__ = ("format",)
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    format: str
+    def __init__(self, format: _Optional[str] = ...) -> None: ...
+
+class ExportResponse(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class ImportRequest(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class ImportResponse(_message.Message):
+    __slots__ = ("recorded", "quarantined")
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    recorded: int
+    quarantined: int
+    def __init__(self, recorded: _Optional[int] = ..., quarantined: _Optional[int] = ...) -> None: ...
+
+class ReplayRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReplayResponse(_message.Message):
+    __slots__ = ("agree",)
+    AGREE_FIELD_NUMBER: _ClassVar[int]
+    agree: bool
+    def __init__(self, agree: _Optional[bool] = ...) -> None: ...
+
+class ListQuarantineRequest(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+
+class QuarantinedRecord(_message.Message):
+    __slots__ = ("position", "reason")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    reason: str
+    def __init__(self, position: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ListQuarantineResponse(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[QuarantinedRecord]
+    def __init__(self, records: _Optional[_Iterable[_Union[QuarantinedRecord, _Mapping]]] = ...) -> None: ...
+
+class GetLineageRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetLineageResponse(_message.Message):
+    __slots__ = ("lineage_json",)
+    LINEAGE_JSON_FIELD_NUMBER: _ClassVar[int]
+    lineage_json: str
+    def __init__(self, lineage_json: _Optional[str] = ...) -> None: ...
+
+class ForgetRequest(_message.Message):
+    __slots__ = ("user",)
+    USER_FIELD_NUMBER: _ClassVar[int]
+    user: str
+    def __init__(self, user: _Optional[str] = ...) -> None: ...
+
+class ForgetResponse(_message.Message):
+    __slots__ = ("erasure_id",)
+    ERASURE_ID_FIELD_NUMBER: _ClassVar[int]
+    erasure_id: str
+    def __init__(self, erasure_id: _Optional[str] = ...) -> None: ...
