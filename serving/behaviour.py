@@ -1,6 +1,6 @@
-"""Does a loaded adapter speak as its trainer recorded? Forced tokens, served against the trainer's log-probabilities.
+"""Does a loaded adapter speak as its trainer recorded? Forced tokens, served log-probabilities against the trainer's.
 
-Catches what hashes cannot: the right weights used wrongly (scaling, layout, leaking operations, a wrong base).
+Catches what hashes cannot: the right weights used wrongly (scaling, layout, leaking operations, wrong base).
 Tolerances: DESIGN §5 (bfloat16 differs by 0.045 nats a token with nothing wrong; float32 by 0.0001 at most).
 """
 
@@ -46,8 +46,12 @@ class Item:
 
     def __post_init__(self) -> None:
         n = len(self.token_ids) - self.start
-        if not 1 <= self.start < len(self.token_ids) or {len(self.own), len(self.parent), len(self.base)} != {n}:
-            raise ValueError(f"start {self.start} of {len(self.token_ids)} tokens, {len(self.own)} log-probabilities")
+        if not 1 <= self.start < len(self.token_ids) or {len(self.own), len(self.parent), len(self.base)} != {
+            n
+        }:
+            raise ValueError(
+                f"start {self.start} of {len(self.token_ids)} tokens, {len(self.own)} log-probabilities"
+            )
         if not all(math.isfinite(x) and x <= 1e-6 for x in (*self.own, *self.parent, *self.base)):
             raise ValueError("a log-probability is positive or not finite")
 
@@ -72,11 +76,15 @@ def read_record(folder: Path, limits: Limits = Limits()) -> list[Item]:
     except FileNotFoundError as error:
         raise RegistryError(f"{folder} has no {BEHAVIOUR}; publish the version with its record") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RegistryError(f"{path} is not a record of forced tokens ({error}); publish the version again") from error
+        raise RegistryError(
+            f"{path} is not a record of forced tokens ({error}); publish the version again"
+        ) from error
     tokens = sum(len(item.own) for item in items)
     if len(items) < limits.min_prompts or tokens < limits.min_tokens:
         wanted = f"{limits.min_tokens} tokens over {limits.min_prompts} prompts"
-        raise RegistryError(f"{path} forces {tokens} tokens over {len(items)} prompts; record at least {wanted}")
+        raise RegistryError(
+            f"{path} forces {tokens} tokens over {len(items)} prompts; record at least {wanted}"
+        )
     return items
 
 
@@ -84,7 +92,9 @@ async def check_behaviour(engine: Engine, adapter: Adapter, items: Sequence[Item
     """Score every item with the loaded adapter. Raises EngineError when it does not speak as recorded."""
     scores = await asyncio.gather(*(engine.score(item.token_ids, adapter) for item in items))
     served = [x for item, row in zip(items, scores, strict=True) for x in row[item.start - 1 :]]
-    own, parent, base = ([x for item in items for x in getattr(item, who)] for who in ("own", "parent", "base"))
+    own, parent, base = (
+        [x for item in items for x in getattr(item, who)] for who in ("own", "parent", "base")
+    )
     figures = Figures(len(items), len(served), *(mean_gap(served, record) for record in (own, parent, base)))
     limit = limits.tolerance(engine.dtype)
     if not figures.from_own <= limit:

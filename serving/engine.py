@@ -37,9 +37,13 @@ class Sampling:
     def __post_init__(self) -> None:
         t, n = self.temperature, self.max_tokens
         if isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t):
-            raise InvalidInput(f"temperature {t!r} is not a number; give one between 0 and {MAX_TEMPERATURE:g}")
+            raise InvalidInput(
+                f"temperature {t!r} is not a number; give one between 0 and {MAX_TEMPERATURE:g}"
+            )
         if not 0 <= t <= MAX_TEMPERATURE:
-            raise InvalidInput(f"temperature {t!r} is out of range; give one between 0 and {MAX_TEMPERATURE:g}")
+            raise InvalidInput(
+                f"temperature {t!r} is out of range; give one between 0 and {MAX_TEMPERATURE:g}"
+            )
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise InvalidInput(f"max_tokens {n!r} is not a whole number of at least 1; give one")
 

@@ -92,7 +92,9 @@ class VllmEngine:
         """Load the model (tens of seconds; blocks the loop). Raises ModelError or EngineError with the remedy."""
         model = self.settings.model
         if not (model / "config.json").is_file():
-            raise ModelError(f"no model in {model} (config.json is missing); run `make setup` or set model.path")
+            raise ModelError(
+                f"no model in {model} (config.json is missing); run `make setup` or set model.path"
+            )
         os.environ.update(environment(self.settings))
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -169,14 +171,20 @@ class VllmEngine:
             async for output in outputs:
                 out = output.outputs[0]
                 ids = tuple(out.token_ids)
-                chosen = tuple(step[token].logprob for token, step in zip(ids, out.logprobs or (), strict=True))
+                chosen = tuple(
+                    step[token].logprob for token, step in zip(ids, out.logprobs or (), strict=True)
+                )
                 yield Piece(ids, chosen, out.finish_reason)
 
-    async def _outputs(self, request_id: str, ids: Sequence[int], params: Any, adapter: Adapter | None) -> Any:
+    async def _outputs(
+        self, request_id: str, ids: Sequence[int], params: Any, adapter: Adapter | None
+    ) -> Any:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         prompt = {"prompt_token_ids": list(ids)}
-        stream = self._running().generate(prompt, params, request_id=request_id, lora_request=self._lora(adapter))
+        stream = self._running().generate(
+            prompt, params, request_id=request_id, lora_request=self._lora(adapter)
+        )
         try:
             async with aclosing(stream):
                 async for output in stream:

@@ -70,7 +70,9 @@ class SlotTable:
         assert adapter.name not in self._slots, f"{adapter.name} is seated already"
         if not self.has_room(role):
             taken = ", ".join(f"{s.adapter.version} ({s.role})" for s in self._slots.values())
-            raise SlotsFull(f"no {role} slot for {adapter.version}: {taken} are seated; wait until one has drained")
+            raise SlotsFull(
+                f"no {role} slot for {adapter.version}: {taken} are seated; wait until one has drained"
+            )
         self._slots[adapter.name] = Slot(adapter, role)
 
     def set_ready(self, adapter: Adapter, ready: bool) -> None:
@@ -80,12 +82,16 @@ class SlotTable:
     def move(self, adapter: Adapter, role: Role) -> None:
         """Give a resident another role; the seat must be free. Always possible for draining."""
         holder = self.holder(role)
-        assert role is Role.DRAINING or holder is None or holder.adapter == adapter, f"the {role} seat is taken"
+        assert role is Role.DRAINING or holder is None or holder.adapter == adapter, (
+            f"the {role} seat is taken"
+        )
         self._slots[adapter.name] = replace(self._slots[adapter.name], role=role)
 
     def leave(self, adapter: Adapter) -> None:
         """The slot is free again. No response may be running on it."""
-        assert self._running[adapter.name] == 0, f"{self._running[adapter.name]} responses run on {adapter.name}"
+        assert self._running[adapter.name] == 0, (
+            f"{self._running[adapter.name]} responses run on {adapter.name}"
+        )
         self._slots.pop(adapter.name, None)
 
     def acquire(self, adapter: Adapter | None) -> None:
@@ -93,7 +99,9 @@ class SlotTable:
         if adapter is not None:
             slot = self.find(adapter)
             if slot is None or not slot.ready:
-                raise Unavailable(f"{adapter.version} is not in a slot of the engine; ask for a resident version")
+                raise Unavailable(
+                    f"{adapter.version} is not in a slot of the engine; ask for a resident version"
+                )
         self._running[adapter and adapter.name] += 1
 
     def release(self, adapter: Adapter | None) -> None:

@@ -54,7 +54,9 @@ def number_of(adapter: Adapter | None) -> int:
 class Swapper:
     """The engine's residents and where new responses go. `live` and `canary` are read by routing; None is base."""
 
-    def __init__(self, engine: Engine, registry: Registry, slots: int = SLOTS, limits: Limits | None = None) -> None:
+    def __init__(
+        self, engine: Engine, registry: Registry, slots: int = SLOTS, limits: Limits | None = None
+    ) -> None:
         self.engine, self.registry = engine, registry
         self.table, self.limits = SlotTable(slots), limits or Limits()
         self.live: Adapter | None = None
@@ -157,7 +159,9 @@ class Swapper:
 
     def _ready_version(self, version: int) -> Adapter | None:
         name = f"policy-v{version}"
-        return next((s.adapter for s in self.table.residents() if s.ready and s.adapter.version == name), None)
+        return next(
+            (s.adapter for s in self.table.residents() if s.ready and s.adapter.version == name), None
+        )
 
     def _running(self) -> int:
         adapters = [None, *(slot.adapter for slot in self.table.residents())]
@@ -204,8 +208,12 @@ class Swapper:
         wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         if wrong:
             name = wrong[0]
-            what = "missing" if name not in found else "not in the file" if name not in wanted else "different"
-            raise EngineError(f"{len(wrong)} matrices in the slot are not the file's; {name} is {what}; load it again")
+            what = (
+                "missing" if name not in found else "not in the file" if name not in wanted else "different"
+            )
+            raise EngineError(
+                f"{len(wrong)} matrices in the slot are not the file's; {name} is {what}; load it again"
+            )
 
     def _route(self, adapter: Adapter | None, began: float) -> Swapped:
         """The moment of the swap: nothing awaits between its first line and its last."""
@@ -229,7 +237,9 @@ class Swapper:
         self.table.move(adapter, Role.DRAINING)
         task = self._drains.get(adapter.name)
         if task is None or task.done():
-            self._drains[adapter.name] = asyncio.create_task(self._drained(adapter), name=f"drain {adapter.name}")
+            self._drains[adapter.name] = asyncio.create_task(
+                self._drained(adapter), name=f"drain {adapter.name}"
+            )
 
     async def _drained(self, adapter: Adapter) -> None:
         """Unload once nothing runs on it, unless it has been called back into service meanwhile."""

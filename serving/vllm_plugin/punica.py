@@ -46,7 +46,9 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):
 
     groups: Sequence[tuple[int, Rows]] = ()
 
-    def update_metadata(self, mapping: Any, lora_index_to_id: list[int | None], *args: Any, **kwargs: Any) -> None:
+    def update_metadata(
+        self, mapping: Any, lora_index_to_id: list[int | None], *args: Any, **kwargs: Any
+    ) -> None:
         """Called by vLLM whenever the batch, or what lies in the slots, has changed."""
         super().update_metadata(mapping, lora_index_to_id, *args, **kwargs)
         self.groups = group_rows(self.token_lora_indices)
@@ -64,7 +66,13 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):
             start = 0
             for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
                 shrunk = inputs @ a[slot, 0].t()
-                add_rows(y, rows, slice(start, start + width), shrunk * scale if scale != 1.0 else shrunk, b[slot, 0])
+                add_rows(
+                    y,
+                    rows,
+                    slice(start, start + width),
+                    shrunk * scale if scale != 1.0 else shrunk,
+                    b[slot, 0],
+                )
                 start += width
 
     def add_lora_logits(self, *args: Any, **kwargs: Any) -> None:

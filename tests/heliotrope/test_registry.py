@@ -40,7 +40,12 @@ def test_a_manifest_that_nobody_passed_has_not_passed() -> None:
 @pytest.mark.parametrize("verdict", ["fail", "error"])
 def test_a_manifest_cannot_pass_over_a_veto(verdict: Literal["fail", "error"]) -> None:
     with pytest.raises(ValueError, match=f"gate 'kl' says {verdict}"):
-        Manifest(parent="policy-v0", base_digest="0" * 64, verdict={"kl": GateVerdict(verdict=verdict)}, passed=True)
+        Manifest(
+            parent="policy-v0",
+            base_digest="0" * 64,
+            verdict={"kl": GateVerdict(verdict=verdict)},
+            passed=True,
+        )
 
 
 def test_a_stage_that_fails_burns_its_number(registry: Registry) -> None:

@@ -26,7 +26,11 @@ def shapes(model_dir: Path) -> dict[str, tuple[int, int]]:
         "self_attn.o_proj": (hidden, q), "mlp.gate_proj": (wide, hidden), "mlp.up_proj": (wide, hidden),
         "mlp.down_proj": (hidden, wide),
     }  # fmt: skip
-    return {f"model.layers.{i}.{name}": size for i in range(c["num_hidden_layers"]) for name, size in layer.items()}
+    return {
+        f"model.layers.{i}.{name}": size
+        for i in range(c["num_hidden_layers"])
+        for name, size in layer.items()
+    }
 
 
 def noise(model_dir: Path, seed: int, strength: float) -> dict[str, torch.Tensor]:
@@ -77,18 +81,23 @@ class Trainer:
 
     @staticmethod
     @torch.inference_mode()
-    def logprobs(model: torch.nn.Module, ids: Sequence[int], temperature: float = 1.0) -> list[float]:
-        """log softmax(logits / temperature) of ids[1:], nats."""
-        logits = model(input_ids=torch.tensor([list(ids)])).logits[0, :-1] / temperature
-        rows = logits.log_softmax(-1)
-        return rows.gather(1, torch.tensor(list(ids[1:])).unsqueeze(1)).squeeze(1).tolist()
+    def logprobs(
+        model: torch.nn.Module, texts: Sequence[Sequence[int]], temperature: float = 1.0
+    ) -> list[list[float]]:
+        """log softmax(logits / temperature) of ids[1:], nats, for texts of one length."""
+        ids = torch.tensor([list(text) for text in texts])
+        rows = (model(input_ids=ids).logits[:, :-1] / temperature).log_softmax(-1)
+        return rows.gather(2, ids[:, 1:, None]).squeeze(2).tolist()
 
     def record(self, folder: Path, texts: Sequence[Sequence[int]], start: int) -> list[Item]:
         """What a trainer writes into behaviour.json; the parent is the base."""
-        base = [self.logprobs(self.model, text)[start - 1 :] for text in texts]
         worn = self.with_adapter(folder)
-        own = [self.logprobs(worn, text)[start - 1 :] for text in texts]
+        own = self.logprobs(worn, texts)
+        with worn.disable_adapter():  # pyright: ignore[reportCallIssue]
+            base = self.logprobs(worn, texts)
         worn.unload()  # pyright: ignore[reportCallIssue]
+        cut = start - 1
         return [
-            Item(tuple(text), start, tuple(o), tuple(b), tuple(b)) for text, o, b in zip(texts, own, base, strict=True)
+            Item(tuple(text), start, tuple(o[cut:]), tuple(b[cut:]), tuple(b[cut:]))
+            for text, o, b in zip(texts, own, base, strict=True)
         ]

@@ -48,8 +48,12 @@ def manager(tensors: dict[str, torch.Tensor], slot: int = 1, slots: int = 3):
     def layer(*names: str):
         sizes = [PARTS.get(name, (2, 5)) for name in names]
         return SimpleNamespace(
-            lora_a_stacked=tuple(stack(n, "A", (SLOT_RANK, width)) for n, (_, width) in zip(names, sizes, strict=True)),
-            lora_b_stacked=tuple(stack(n, "B", (out, SLOT_RANK)) for n, (out, _) in zip(names, sizes, strict=True)),
+            lora_a_stacked=tuple(
+                stack(n, "A", (SLOT_RANK, width)) for n, (_, width) in zip(names, sizes, strict=True)
+            ),
+            lora_b_stacked=tuple(
+                stack(n, "B", (out, SLOT_RANK)) for n, (out, _) in zip(names, sizes, strict=True)
+            ),
         )
 
     qkv = [f"model.layers.0.self_attn.{part}_proj" for part in "qkv"]
@@ -63,7 +67,9 @@ def manager(tensors: dict[str, torch.Tensor], slot: int = 1, slots: int = 3):
     )
 
 
-def test_a_slot_loaded_as_the_file_says_has_the_files_hashes(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+def test_a_slot_loaded_as_the_file_says_has_the_files_hashes(
+    folder: Path, tensors: dict[str, torch.Tensor]
+) -> None:
     wanted = file_hashes(folder, torch.float32, SLOT_RANK)
     assert set(wanted) == {f"{name}.lora_{letter}" for name in PARTS for letter in "AB"}
     assert slot_hashes(manager(tensors), 42) == wanted
@@ -98,7 +104,9 @@ def wrong_slot(m) -> None:
     m.lora_index_to_id = [42, 41, None]
 
 
-@pytest.mark.parametrize("fault", [zero, half, swap, extra, stale, unscaled, wrong_slot], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "fault", [zero, half, swap, extra, stale, unscaled, wrong_slot], ids=lambda f: f.__name__
+)
 def test_each_fault_changes_a_hash(
     folder: Path, tensors: dict[str, torch.Tensor], fault: Callable[[object], None]
 ) -> None:
@@ -107,7 +115,9 @@ def test_each_fault_changes_a_hash(
     assert slot_hashes(loaded, 42) != file_hashes(folder, torch.float32, SLOT_RANK)
 
 
-def test_the_file_is_cast_before_it_is_scaled_as_vllm_does(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+def test_the_file_is_cast_before_it_is_scaled_as_vllm_does(
+    folder: Path, tensors: dict[str, torch.Tensor]
+) -> None:
     name = "model.layers.0.mlp.down_proj.lora_B"
     b = tensors[f"base_model.model.{name}.weight"].to(torch.bfloat16)
     b *= SCALING

@@ -27,7 +27,9 @@ def test_max_tokens_is_a_positive_whole_number(max_tokens: int) -> None:
 
 def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers_and_the_remedy() -> None:
     check_room([1] * 90, 10, 100)
-    with pytest.raises(InvalidInput, match=r"90 tokens and max_tokens = 11 exceed .* 100 tokens; .* at most 10"):
+    with pytest.raises(
+        InvalidInput, match=r"90 tokens and max_tokens = 11 exceed .* 100 tokens; .* at most 10"
+    ):
         check_room([1] * 90, 11, 100)
     with pytest.raises(InvalidInput, match="0 tokens"):
         check_room([], 11, 100)
@@ -71,7 +73,10 @@ async def test_the_scripted_engine_answers_by_adapter_and_aborts_when_closed() -
     with pytest.raises(EngineError, match="not resident"):
         await anext(engine.generate("r", [1], Sampling(1.0, 8), adapter))
     await engine.load(adapter)
-    words = [[p.token_ids[0] async for p in engine.generate("r", [1], Sampling(1.0, 64), a)] for a in (None, adapter)]
+    words = [
+        [p.token_ids[0] async for p in engine.generate("r", [1], Sampling(1.0, 64), a)]
+        for a in (None, adapter)
+    ]
     assert words[0] != words[1] and words[0][-1] == words[1][-1] == engine.eos
     stream = engine.generate("cut", [1], Sampling(1.0, 64), None)
     await anext(stream)

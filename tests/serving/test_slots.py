@@ -25,7 +25,9 @@ def seated(table: SlotTable, n: int, role: Role) -> Adapter:
 
 def test_seventh_adapter_is_turned_away_and_the_message_names_who_sits() -> None:
     table = SlotTable()
-    for n, role in enumerate((Role.LIVE, Role.LAST_GOOD, Role.CANARY, Role.SHADOW, Role.DRAINING, Role.DRAINING), 1):
+    for n, role in enumerate(
+        (Role.LIVE, Role.LAST_GOOD, Role.CANARY, Role.SHADOW, Role.DRAINING, Role.DRAINING), 1
+    ):
         seated(table, n, role)
     assert not table.has_room(Role.DRAINING)
     with pytest.raises(SlotsFull, match=r"policy-v3 \(canary\)"):
@@ -73,7 +75,9 @@ def test_nobody_leaves_under_a_running_response() -> None:
     assert table.residents() == []
 
 
-@given(st.lists(st.tuples(st.sampled_from(("seat", "leave", "move")), st.integers(1, 9), st.sampled_from(Role))))
+@given(
+    st.lists(st.tuples(st.sampled_from(("seat", "leave", "move")), st.integers(1, 9), st.sampled_from(Role)))
+)
 def test_whatever_is_asked_seats_are_never_shared(steps: list[tuple[str, int, Role]]) -> None:
     table = SlotTable()
     for what, n, role in steps:

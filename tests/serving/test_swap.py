@@ -3,65 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from heliotrope.errors import NotFound, Unavailable
-from heliotrope.registry import PolicyVersion, Registry
-from serving.behaviour import Limits
-from serving.engine import Adapter, EngineError, Piece, Sampling
+from heliotrope.registry import PolicyVersion
+from serving.engine import EngineError, Piece
 from serving.slots import Role
 from serving.swap import SwapError, Swapper, adapter_of
-from tests.heliotrope.small_adapters import stage
-from tests.serving.scripted_engine import ScriptedEngine, logprob
-
-LIMITS = Limits(min_prompts=2, min_tokens=6)
-TEXTS = ([5, 6, 7, 8, 9], [5, 6, 11, 12, 13])
-
-
-async def until(settled: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not settled():
-            await asyncio.sleep(0)
-
-
-def record(adapter: Adapter, bent: float = 0.0) -> object:
-    """What the scripted engine really says of TEXTS[2:], plus `bent` nats."""
-    base = [[logprob(t, None) for t in text[2:]] for text in TEXTS]
-    own = [[logprob(t, adapter) + bent for t in text[2:]] for text in TEXTS]
-    return [
-        {"token_ids": text, "start": 2, "own": o, "parent": b, "base": b}
-        for text, o, b in zip(TEXTS, own, base, strict=True)
-    ]
-
-
-class World:
-    def __init__(self, root: Path) -> None:
-        self.engine = ScriptedEngine()
-        self.registry = Registry(root)
-        self.swapper = Swapper(self.engine, self.registry, limits=LIMITS)
-
-    def publish(self, fill: float, bent: float = 0.0) -> PolicyVersion:
-        """The scripted engine's words follow the digest, so the record is made once the weights are known."""
-
-        def write(folder: Path):
-            sealed = stage(fill=fill)(folder)
-            import hashlib
-
-            digest = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
-            items = record(Adapter("", digest, folder), bent)
-            (folder / "behaviour.json").write_text(json.dumps({"items": items}))
-            return sealed
-
-        return self.registry.publish(write)
-
-    async def answer(self, adapter: Adapter | None, out: list[Piece]) -> None:
-        with self.swapper.using(adapter):
-            async for piece in self.engine.generate(f"r{len(self.engine.calls)}", [1, 2], Sampling(1.0, 64), adapter):
-                out.append(piece)
+from tests.serving.swap_world import LIMITS, World, until
 
 
 @pytest.fixture
@@ -173,42 +124,6 @@ async def test_a_tampered_or_torn_version_fails_at_verify(world: World) -> None:
     with pytest.raises(NotFound, match="policy-v9"):
         await world.swapper.make_live(9)
     assert world.swapper.live is None and world.swapper.residents() == {}
-
-
-async def test_an_adapter_that_speaks_like_base_is_refused(world: World) -> None:
-    class Deaf(ScriptedEngine):
-        async def score(self, token_ids, adapter):
-            return await super().score(token_ids, None)
-
-    world.engine = world.swapper.engine = Deaf()
-    world.engine.dtype = "bfloat16"
-    world.swapper.limits = Limits(min_prompts=2, min_tokens=6, bfloat16=9.0)
-    world.publish(0.1)
-    with pytest.raises(SwapError, match="speaks like the base model"):
-        await world.swapper.make_live(1)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        (None, "has no behaviour.json"),
-        ("{", "not a record"),
-        ('{"items": []}', "forces 0 tokens over 0 prompts; record at least 6 tokens over 2 prompts"),
-        ('{"items": [{"token_ids": [1, 2], "start": 1, "own": [0.5], "parent": [-1], "base": [-1]}]}', "positive"),
-        ('{"items": [{"token_ids": [1, 2], "start": 0, "own": [-1], "parent": [-1], "base": [-1]}]}', "start 0"),
-    ],
-)
-async def test_a_version_without_a_usable_record_is_refused(world: World, text: str | None, says: str) -> None:
-    def write(folder: Path):
-        sealed = stage()(folder)
-        if text is not None:
-            (folder / "behaviour.json").write_text(text)
-        return sealed
-
-    world.registry.publish(write)
-    with pytest.raises(SwapError, match=says) as caught:
-        await world.swapper.make_live(1)
-    assert caught.value.step == "verify"
 
 
 async def test_a_full_table_queues_the_swap_and_never_a_request(world: World) -> None:
