@@ -59,7 +59,9 @@ def writer(log: GatedLog) -> Iterator[LogWriter]:
 async def test_what_is_awaited_can_be_read_by_another_connection(log: GatedLog, writer: LogWriter) -> None:
     offset = await writer.append(vote("a"))
     reader = SqliteLog(log.path, read_only=True)
-    assert [(r.offset, r.event and r.event.event_id) for r in reader.read("feedback", 0, 9)] == [(offset, "a")]
+    assert [(r.offset, r.event and r.event.event_id) for r in reader.read("feedback", 0, 9)] == [
+        (offset, "a")
+    ]
     reader.close()
 
 
@@ -76,7 +78,9 @@ async def test_unset_stamps_are_filled_and_set_ones_kept(log: GatedLog, writer: 
     assert (b.producer_id, b.sequence, b.schema, b.time.seconds) == ("elsewhere", 7, 3, 5)
 
 
-async def test_sequences_rise_from_1_without_gaps_in_the_order_of_the_calls(log: GatedLog, writer: LogWriter) -> None:
+async def test_sequences_rise_from_1_without_gaps_in_the_order_of_the_calls(
+    log: GatedLog, writer: LogWriter
+) -> None:
     await asyncio.gather(*(writer.append(vote(f"v{i}")) for i in range(10)))
     stored = [r.event for r in log.read("feedback", 0, 99) if r.event]
     assert [(e.event_id, e.sequence) for e in stored] == [(f"v{i}", i + 1) for i in range(10)]
@@ -93,7 +97,9 @@ async def test_events_that_wait_together_share_one_commit(log: GatedLog, writer:
     assert log.batches == [["first"], ["v0", "v1", "v2", "v3", "v4"]]
 
 
-async def test_beyond_the_bound_an_event_is_refused_and_what_waits_is_kept(log: GatedLog, writer: LogWriter) -> None:
+async def test_beyond_the_bound_an_event_is_refused_and_what_waits_is_kept(
+    log: GatedLog, writer: LogWriter
+) -> None:
     log.gate.clear()
     first = writer.submit([vote("first")])
     await until_async(lambda: log.entered.is_set() and not writer._queue)
@@ -105,7 +111,9 @@ async def test_beyond_the_bound_an_event_is_refused_and_what_waits_is_kept(log: 
     assert log.find("one too many") is None
 
 
-async def test_a_failed_batch_is_told_to_each_waiter_and_the_next_one_succeeds(log: GatedLog, writer: LogWriter) -> None:
+async def test_a_failed_batch_is_told_to_each_waiter_and_the_next_one_succeeds(
+    log: GatedLog, writer: LogWriter
+) -> None:
     log.gate.clear()
     first = asyncio.create_task(writer.append(vote("first")))
     await until_async(lambda: log.entered.is_set() and not writer._queue)
@@ -124,7 +132,9 @@ async def test_a_bad_event_fails_its_own_caller_only(log: GatedLog, writer: LogW
         writer.append(vote("good")), writer.append(exchange("bad", "x" * 1_000_000)), return_exceptions=True
     )
     assert isinstance(bad, EventTooLarge) and good == log.end("feedback")
-    assert await writer.append(vote("next")) and getattr(log.find("next"), "sequence", 0) == 2, "no number is burned"
+    assert await writer.append(vote("next")) and getattr(log.find("next"), "sequence", 0) == 2, (
+        "no number is burned"
+    )
 
 
 async def test_a_repeat_gets_the_first_offset(writer: LogWriter) -> None:

@@ -1,0 +1,110 @@
+"""What feedback teaches, as plain values: preferences, thumbs, corrections, demonstrations, and the hash of a set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+TokenIds = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """What every example says of where it comes from.
+
+    id: the judgement's event id, with a suffix where one judgement makes several examples. event_ids: the judgement,
+    then the responses that it judges. prompt_ids: the prompt as the model saw it. user: the judge's pseudonym.
+    time: of the judgement, seconds since 1970. source: "human", "simulated", …. item_id: shared item, or empty.
+    weight: share of one judgement, 1 is usual. held_out: kept out of training, for the judge.
+    """
+
+    id: str
+    event_ids: tuple[str, ...]
+    prompt_ids: TokenIds
+    user: str
+    conversation: str
+    time: float
+    source: str
+    item_id: str = ""
+    weight: float = 1.0
+    held_out: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference(Example):
+    """One response was preferred to another one to the same prompt.
+
+    tie: neither was; chosen and rejected are then just A and B. strength: how much better, 0 (slightly, or not asked)
+    to 1 (much). partial: judged before the end, so both are prefixes at the same fraction of their length.
+    """
+
+    chosen_ids: TokenIds
+    rejected_ids: TokenIds
+    chosen_version: str = ""
+    rejected_version: str = ""
+    tie: bool = False
+    strength: float = 0.0
+    partial: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumb(Example):
+    """One response, by itself, was found good or bad. Unpaired: never to be dressed up as a duel."""
+
+    response_ids: TokenIds
+    up: bool
+    version: str = ""
+    partial: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstration(Example):
+    """A person wrote what the response should have been. response_ids: their text, the end token last."""
+
+    response_ids: TokenIds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction(Example):
+    """A person wrote what the response should have been, as text: whoever holds the tokenizer makes ids of it."""
+
+    response_ids: TokenIds
+    text: str
+    version: str = ""
+
+    def tokenised(self, ids: TokenIds) -> tuple[Preference, Demonstration]:
+        """The corrected text as the chosen one of a pair, and as a demonstration.
+
+        ids: tokens of `text`, the end token last.
+        """
+        common = {name: getattr(self, name) for name in Example.__dataclass_fields__}
+        pair = Preference(
+            **common,
+            chosen_ids=ids,
+            rejected_ids=self.response_ids,
+            rejected_version=self.version,
+            strength=1.0,
+        )
+        return pair, Demonstration(**common | {"id": f"{self.id}/text"}, response_ids=ids)
+
+
+class Identified(Protocol):
+    """Anything with an id whose attributes are its content."""
+
+    @property
+    def id(self) -> str: ...
+
+
+def content_digest(example: Identified) -> str:
+    """SHA-256 (hex) of all that the example says, and of its kind."""
+    content = json.dumps([type(example).__name__, vars(example)], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def examples_hash(examples: Iterable[Identified]) -> str:
+    """SHA-256 (hex) over the sorted (id, content digest) of a set: the same for every order of the same examples."""
+    lines = sorted(f"{example.id} {content_digest(example)}\n" for example in examples)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
