@@ -72,7 +72,7 @@ def read_record(folder: Path, limits: Limits = Limits()) -> list[Item]:
     path = folder / BEHAVIOUR
     try:
         raw = json.loads(path.read_bytes())["items"]
-        items = [Item(**{k: v if k == "start" else tuple(v) for k, v in item.items()}) for item in raw]
+        items = [_item(**item) for item in raw]
     except FileNotFoundError as error:
         raise RegistryError(f"{folder} has no {BEHAVIOUR}; publish the version with its record") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -86,6 +86,10 @@ def read_record(folder: Path, limits: Limits = Limits()) -> list[Item]:
             f"{path} forces {tokens} tokens over {len(items)} prompts; record at least {wanted}"
         )
     return items
+
+
+def _item(token_ids: list[int], start: int, own: list[float], parent: list[float], base: list[float]) -> Item:
+    return Item(tuple(token_ids), start, tuple(own), tuple(parent), tuple(base))
 
 
 async def check_behaviour(engine: Engine, adapter: Adapter, items: Sequence[Item], limits: Limits) -> Figures:

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import itertools
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,14 +115,16 @@ class VllmEngine:
         s, cuda = self.settings, current_platform.is_cuda()
         cpuinfo = Path("/proc/cpuinfo")
         self.dtype = choose_dtype(s.dtype, cuda, cpuinfo.read_text() if cpuinfo.exists() else "")
-        return AsyncEngineArgs(
-            model=str(s.model), dtype=self.dtype, max_model_len=s.max_model_len, max_num_seqs=s.max_num_seqs,
-            enforce_eager=not cuda, skip_tokenizer_init=True, generation_config="vllm",
-            logprobs_mode="processed_logprobs", disable_log_stats=True, distributed_executor_backend="uni",
-            enable_lora=True, max_loras=s.slots, max_cpu_loras=s.slots, max_lora_rank=s.max_lora_rank,
-            lora_target_modules=list(s.lora_targets), worker_extension_cls=EXTENSION,
-            kv_cache_memory_bytes=None if cuda else int(s.kv_cache_gib * 2**30),
-        )  # fmt: skip
+        arguments: dict[str, Any] = {
+            "model": str(s.model), "dtype": self.dtype, "max_model_len": s.max_model_len,
+            "max_num_seqs": s.max_num_seqs, "enforce_eager": not cuda, "skip_tokenizer_init": True,
+            "generation_config": "vllm", "logprobs_mode": "processed_logprobs", "disable_log_stats": True,
+            "distributed_executor_backend": "uni", "worker_extension_cls": EXTENSION, "enable_lora": True,
+            "max_loras": s.slots, "max_cpu_loras": s.slots, "max_lora_rank": s.max_lora_rank,
+            "lora_target_modules": list(s.lora_targets),
+            "kv_cache_memory_bytes": None if cuda else int(s.kv_cache_gib * 2**30),
+        }  # fmt: skip
+        return AsyncEngineArgs(**arguments)
 
     async def _check_lora_ops(self) -> None:
         from vllm.platforms import current_platform
@@ -178,7 +180,7 @@ class VllmEngine:
 
     async def _outputs(
         self, request_id: str, ids: Sequence[int], params: Any, adapter: Adapter | None
-    ) -> Any:
+    ) -> AsyncGenerator[Any, None]:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         prompt = {"prompt_token_ids": list(ids)}

@@ -44,4 +44,4 @@ def use_grouped_lora() -> None:
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
-        type(current_platform).get_punica_wrapper = classmethod(lambda cls: WRAPPER)
+        setattr(type(current_platform), "get_punica_wrapper", classmethod(lambda cls: WRAPPER))  # noqa: B010
