@@ -22,6 +22,7 @@ PerResponse = Float[Tensor, "responses"]
 class Prepared:
     """The frozen model's view of one row."""
 
+    row: Row
     states: Float[Tensor, "seq hidden"] | None
     """What enters the first adapted layer; None once dropped for memory."""
     reference: PerResponse
@@ -66,11 +67,11 @@ class PreparedStore:
         token_budget: int = 2048,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
-        """Run base over the rows that are new. Worth calling as they come in: half of a short training is this.
+        """Run base over the rows that are new, or whose tokens are not what they were. Worth calling as they come in: half of a short training is this.
 
         `progress` hears how many rows are done after each batch.
         """
-        new = {row.id: row for row in rows if row.id not in self._items}
+        new = {row.id: row for row in rows if row.id not in self._items or self._items[row.id].row != row}
         done = 0
         for batch in batches(new.values(), token_budget):
             states, reference, features = _run(backbone, batch)
@@ -78,12 +79,15 @@ class PreparedStore:
                 k = len(new[id].responses)
                 first = int(batch.owners[batch.tokens >= index * batch.token_ids.shape[1]][0])
                 part = slice(first, first + k)
-                self._add(id, Prepared(states[index, :length].clone(), reference[part], features[part]))
+                kept = states[index, :length].clone()
+                self._add(Prepared(new[id], kept, reference[part], features[part]))
             done += len(batch.ids)
             progress(done)
 
-    def _add(self, id: str, item: Prepared) -> None:
+    def _add(self, item: Prepared) -> None:
         assert item.states is not None
+        id = item.row.id
+        self._free += self._with_states.pop(id, 0)
         self._items[id] = item
         self._with_states[id] = item.states.nbytes
         self._free -= item.states.nbytes

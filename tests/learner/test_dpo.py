@@ -131,6 +131,16 @@ def test_what_is_prepared_equals_what_is_computed_anew():
     assert torch.equal(tight.states(backbone, batch), backbone.lower(batch))
 
 
+def test_an_id_with_other_tokens_is_prepared_anew():
+    backbone, store = tiny_backbone(2), PreparedStore()
+    rows, _ = rows_of(pairs(2), 99)
+    swapped = replace(rows[0], responses=rows[0].responses[::-1])
+    store.prepare(backbone, rows)
+    chosen, rejected = store[rows[0].id].reference.tolist()
+    store.prepare(backbone, [swapped, rows[1]])
+    assert store[rows[0].id].reference.tolist() == pytest.approx([rejected, chosen], abs=1e-4)
+
+
 def test_weights_halve_with_age():
     days = enumerate((10, 5, 0))
     votes = [replace(preference(str(i), (1,), (2,), (3,), f"u{i}"), time=day * DAY) for i, day in days]
