@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from heliotrope.simulate.judging import Reply
-from heliotrope.simulate.people import Population, agreement
+from heliotrope.simulate.people import Population, agreement, measured_agreement
 from heliotrope.simulate.prompts import asked
 from heliotrope.simulate.utility import WEIGHTS, utility
 
@@ -107,3 +107,13 @@ def test_agreement_is_over_pairs_of_people_who_both_chose_a_side() -> None:
     assert agreement([*shared, ("item 1", "cem", "a")]) == pytest.approx(4 / 4)
     with pytest.raises(ValueError, match="two people"):
         agreement([("item 1", "ann", "a"), ("item 1", "ann", "b")])
+
+
+def test_measured_agreement_shows_each_pair_to_different_people() -> None:
+    pairs = {prompt: pair(prompt) for prompt in PROMPTS}
+    by_hand: list[tuple[str, str, str]] = []
+    people = Population(9, 7)
+    for at, (prompt, (a, b)) in enumerate(pairs.items()):
+        readers = [people[3 * at + number] for number in range(3)]
+        by_hand += [(prompt, person.name, person.choose(prompt, a, b)) for person in readers]
+    assert measured_agreement(Population(9, 7), pairs, readers=3) == agreement(by_hand)
