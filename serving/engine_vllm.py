@@ -176,6 +176,10 @@ class VllmEngine:
                 chosen = tuple(
                     step[token].logprob for token, step in zip(ids, out.logprobs or (), strict=True)
                 )
+                if out.finish_reason not in (None, "stop", "length"):
+                    raise EngineError(
+                        f"the engine ended {request_id} by itself ({out.finish_reason}); ask again"
+                    )
                 yield Piece(ids, chosen, out.finish_reason)
 
     async def _outputs(

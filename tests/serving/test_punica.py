@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.engine import EngineError
-from serving.engine_vllm import EngineSettings, VllmEngine
 from serving.vllm_plugin import WRAPPER
 from serving.vllm_plugin.punica import GroupedPunicaWrapper, group_rows
 
@@ -120,24 +115,3 @@ def test_logits_and_embeddings_are_left_alone() -> None:
 
 def test_the_name_that_the_start_check_looks_for_is_this_class() -> None:
     assert f"{GroupedPunicaWrapper.__module__}.{GroupedPunicaWrapper.__qualname__}" == WRAPPER
-
-
-class Elsewhere(VllmEngine):
-    """An engine whose workers answer with these LoRA operations."""
-
-    def __init__(self, *active: str) -> None:
-        super().__init__(EngineSettings(Path("nowhere"), (2,)))
-        self.active = list(active)
-
-    async def _rpc(self, method: str, *args: object) -> list[list[str]]:
-        assert method == "heliotrope_lora_ops"
-        return [self.active]
-
-
-async def test_an_engine_on_the_stock_operations_does_not_start() -> None:
-    stock = "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"
-    with pytest.raises(EngineError, match=r"PunicaWrapperCPU.*adapter's weights.*pip install -e"):
-        await Elsewhere(stock)._check_lora_ops()
-    with pytest.raises(EngineError):
-        await Elsewhere(WRAPPER, stock)._check_lora_ops()
-    assert await Elsewhere(WRAPPER)._check_lora_ops() is None
