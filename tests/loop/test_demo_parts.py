@@ -112,6 +112,30 @@ asyncio.run(main())
     assert "drained" in log.read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_drains_the_programs(tmp_path: Path, number: signal.Signals) -> None:
+    log = tmp_path / "serving.log"
+    driver = f"""
+import asyncio
+from pathlib import Path
+from deploy import children
+async def main():
+    children.cancel_on_signals()
+    programs = []
+    async with children.keeping(programs):
+        programs.append(await children.start("serving", ["{STUB}", "polite"], Path({str(log)!r})))
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", driver], cwd=children.ROOT, stderr=subprocess.PIPE) as parent:
+        until(lambda: log.exists() and "pids" in log.read_text(), 30)
+        parent.send_signal(number)
+        assert parent.wait(30) != 0
+        assert parent.stderr is not None and b"CancelledError" in parent.stderr.read()
+    assert "drained" in log.read_text()
+    assert not alive(int(log.read_text().split()[1]))
+
+
 async def test_waiting_for_health_ends_with_the_reason() -> None:
     async with AsyncClient("127.0.0.1:9", "127.0.0.1:9") as client:
         with pytest.raises(Unavailable, match="serving is not ready after 0 s"):
