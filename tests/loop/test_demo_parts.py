@@ -127,7 +127,9 @@ async def main():
         await asyncio.Event().wait()
 asyncio.run(main())
 """
-    with subprocess.Popen([sys.executable, "-c", driver], cwd=children.ROOT, stderr=subprocess.PIPE) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", driver], cwd=children.ROOT, stderr=subprocess.PIPE
+    ) as parent:
         until(lambda: log.exists() and "pids" in log.read_text(), 30)
         parent.send_signal(number)
         assert parent.wait(30) != 0
