@@ -66,7 +66,9 @@ def build(
         closers.callback(log.close)
         writer = LogWriter(log)
         closers.callback(writer.stop)
-        server = _wire(config, engine, chat, Journal(log, writer.append), vocabulary)
+        reader = SqliteLog(config.paths.log, read_only=True)  # reads never wait for a commit
+        closers.callback(reader.close)
+        server = _wire(config, engine, chat, Journal(reader, writer.append, reader.count), vocabulary)
         server.closers = closers.pop_all()
         return server
 

@@ -30,11 +30,12 @@ class Origin:
 
 @dataclass
 class Journal:
-    """One producer's hand on the log. write: makes events durable before it returns (group commit).
+    """One producer's hand on the log. write: makes events durable before it returns (group commit). count: events in a topic.
     pulse: beats at every commit."""
 
     log: Log
     write: Callable[[events_pb2.Event], Awaitable[int]]
+    count: Callable[[str], int]
     clock: Callable[[], float] = time.time
     pulse: Pulse = field(default_factory=Pulse)
 

@@ -40,7 +40,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             in_flight=len(self.replies.running), uptime_seconds=time.monotonic() - self.ready_at,
             base_digest=self.desk.base_digest, rollout_mode=self.desk.mode, epoch=table.epoch,
             in_flight_at_last_swap=self.desk.in_flight_at_last_swap, lora_ops=getattr(self.engine, "lora_ops", ""),
-            events={topic: self.journal.log.end(topic) for topic in TOPICS},
+            events={topic: self.journal.count(topic) for topic in TOPICS},
         )  # fmt: skip
         for slot in swapper.table.residents():
             running = swapper.table.in_flight(slot.adapter)

@@ -37,7 +37,7 @@ class Votes:
     async def give(self, request: feedback_pb2.GiveFeedbackRequest, caller: Caller) -> Verdict:
         """Commit a judgement durably. Raises as FeedbackService.GiveFeedback says; then nothing was changed."""
         check_feedback(request)
-        feedback_id = event_id(caller.user, request.request_id, "feedback")
+        feedback_id = event_id(caller.user, request.request_id)
         if known := self.journal.find(feedback_id):
             return Verdict(feedback_id, True, _versions(known.feedback_given))
         tickets = [self.tickets.verify(text, caller) for text in request.feedback_tickets]

@@ -36,7 +36,9 @@ async def test_status_tells_what_is_live_resident_and_in_flight(world: World) ->
     status = await world.admin.GetStatus(admin_pb2.GetStatusRequest())
     assert (status.live, status.last_good, status.in_flight) == ("policy-v1", "policy-v0", 1)
     assert [(s.use, s.adapter, s.in_flight) for s in status.slots] == [("live", "policy-v1", 1)]
-    assert status.events["exchanges"] > 0 and status.base_digest == "0" * 64
+    assert (
+        dict(status.events) == {"exchanges": 1, "feedback": 0, "policy": 2} and status.base_digest == "0" * 64
+    )
     assert (status.rollout_mode, status.epoch) == ("auto", 2) and status.uptime_seconds > 0
     world.engine.release()
     assert (await rest(call))[-1].HasField("finished")
