@@ -83,6 +83,7 @@ class VllmEngine:
         self.settings = settings
         self.max_model_len = settings.max_model_len
         self.dtype = settings.dtype
+        self.lora_ops = ""  # what every worker reported at start
         self._llm: Any = None
         self._residents: dict[str, Any] = {}
         self._ids = itertools.count(1)
@@ -136,6 +137,7 @@ class VllmEngine:
                     f"worker {worker} serves with the LoRA operations {active}, not {wanted}: base would answer with an "
                     "adapter's weights. The plugin is not installed here; run `pip install -e .` in this environment"
                 )
+        self.lora_ops = wanted
 
     async def _rpc(self, method: str, *args: Any) -> list[Any]:
         from vllm.v1.engine.exceptions import EngineDeadError
