@@ -39,10 +39,11 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         ridge=config.reward.ridge,
         margin=config.reward.margin,
     )
-    joiner = Joiner(settings.sources, settings.held_out)
+    chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
+    joiner = Joiner(settings.sources, settings.held_out, chat.envelope.tokenizer)
     return Parts(
         config=config,
-        chat=ChatFormat.load(config.model.folder, config.model.system_prompt),
+        chat=chat,
         inbox=Inbox(SqliteLog(config.paths.log, read_only=True), joiner, settings.window),
         backbone=backbone,
         prepared=prepared,

@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Sequence
 
 from feedback.sqlite_log import SqliteLog
+from heliotrope.chat import sha256_files
+from heliotrope.config import Config
 from heliotrope.errors import Unavailable
 from heliotrope.policies import LIVE
 from heliotrope.v1 import common_pb2, events_pb2, feedback_pb2
@@ -18,6 +20,9 @@ NAMESPACE = uuid.UUID(int=7)
 def unique(*parts: object) -> str:
     """A stable UUID of the parts."""
     return str(uuid.uuid5(NAMESPACE, "/".join(map(str, parts))))
+
+
+TOKENIZER = sha256_files([Config().model.folder / "tokenizer.json"])
 
 
 def write_votes(log: SqliteLog, count: int, first: int = 0) -> None:
@@ -66,6 +71,7 @@ def _served(n: int, response_id: str, rng: random.Random, tokens: Sequence[int])
     served.prompt_token_ids.extend([1, 20 + n % 50, 30, 40])
     served.response_token_ids.extend(tokens)
     served.logprobs.extend([-1.0] * len(tokens))
+    served.envelope.tokenizer = TOKENIZER
     served.finish_reason = common_pb2.FINISH_REASON_LENGTH
     return event
 
