@@ -186,13 +186,13 @@ class Dpo(Section):
 
     beta: float = Field(0.1, gt=0, le=10)
     """Strength of the pull to the reference, 1 / nats."""
-    learning_rate: float = Field(2e-4, gt=0, le=1)
+    learning_rate: float = Field(1.5e-3, gt=0, le=1)
     """Peak step of AdamW."""
     epochs: int = Field(1, ge=1, le=100)
     """Passes over the window."""
     token_budget: int = Field(2048, ge=64)
     """Tokens of one batch, padding included."""
-    batch_pairs: int = Field(16, ge=1)
+    batch_pairs: int = Field(8, ge=1)
     """Pairs of one optimiser step."""
     grad_clip: float = Field(1.0, gt=0)
     """Largest gradient norm."""
