@@ -31,7 +31,10 @@ def generate(proto_root: Path, out_root: Path) -> list[Path]:
     _protoc(proto_root, protos, [f"--python_out={out_root}", f"--pyi_out={out_root}"])
     _protoc(proto_root, services, [f"--grpc_python_out={out_root}"])
     (target / "__init__.py").write_text(HEADER)
-    return sorted(path.relative_to(out_root) for path in target.iterdir() if path.suffix in (".py", ".pyi"))
+    made = [PACKAGE / "__init__.py"]
+    made += [path.with_name(path.stem + ending) for path in protos for ending in ("_pb2.py", "_pb2.pyi")]
+    made += [path.with_name(path.stem + "_pb2_grpc.py") for path in services]
+    return sorted(made)
 
 
 def _protoc(proto_root: Path, protos: list[Path], outputs: list[str]) -> None:

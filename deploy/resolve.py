@@ -50,6 +50,7 @@ def pip_report(arguments: list[str], public_torch: bool) -> list[dict[str, Any]]
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
         done = subprocess.run(
             [*command, "--report", str(report), *arguments],
+            check=False,
             env=environment,
             text=True,
             stderr=subprocess.PIPE,

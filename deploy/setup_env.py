@@ -52,7 +52,7 @@ def choose_profile(environment: Mapping[str, str]) -> str:
             f"PROFILE={forced} is no profile", "use PROFILE=cpu or PROFILE=gpu, or leave it unset."
         )
     try:
-        answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
+        answer = subprocess.run(["nvidia-smi", "-L"], check=False, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return "cpu"
     return "gpu" if answer.returncode == 0 and "GPU" in answer.stdout else "cpu"
@@ -86,7 +86,7 @@ def _runs() -> bool:
     """Whether the environment's Python starts and is a version that we support."""
     code = "import sys, pip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))"
     try:
-        return subprocess.run([PYTHON, "-c", code], capture_output=True).returncode == 0
+        return subprocess.run([PYTHON, "-c", code], check=False, capture_output=True).returncode == 0
     except OSError:
         return False
 
