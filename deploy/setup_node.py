@@ -25,7 +25,9 @@ def main() -> None:
         require_disk(ROOT, 1)
         with step("installing pyright and buf with npm"):
             remedy = "check the network and the registry that npm uses, then run again."
-            run_loud([npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], remedy)
+            # Not `npm ci`: it refuses a lock made where the registry lacks buf for other platforms; what the lock does
+            # name is checked against its hash here too, and --no-save leaves the lock as committed.
+            run_loud([npm, "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], remedy)
         STAMP.write_text(wanted)
 
 
