@@ -51,8 +51,8 @@ class Follower:
 
     async def look(self) -> None:
         """Ask once; calls that fail are counted in the ledger and asked again at the next look."""
-        listed = await self.ledger.call(self.client.policies())
-        status = await self.ledger.call(self.client.status())
+        listed = await self.ledger.call(self.client.policies(), counted=False)
+        status = await self.ledger.call(self.client.status(), counted=False)
         if listed is None or status is None:
             return
         before = self.newest
@@ -92,6 +92,6 @@ class Follower:
     async def _read(self, version: str) -> None:
         if version == BASE or version in self.manifests:
             return
-        shown = await self.ledger.call(self.client.policy(version))
+        shown = await self.ledger.call(self.client.policy(version), counted=False)
         if shown is not None:
             self.manifests[version] = json.loads(shown.manifest_json or "{}")
