@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -54,6 +55,7 @@ class Server:
             listener = make(self.gate, self.services)
             self._listeners.append(listener)
             await listener.start(address)
+        self.services.admin.ready_at = time.monotonic()
         self._tasks.append(asyncio.create_task(self.desk.watch(), name="watch the registry"))
 
     async def serve(self, stop: asyncio.Event) -> None:
