@@ -36,13 +36,16 @@ class Ledger:
         """Comparisons that were judged; a changed mind is still one."""
         return sum(self.choices.values())
 
-    async def call(self, call: Awaitable[T]) -> T | None:
-        """The call's result; None when it failed, which is counted. Raises Unavailable after many in a
-        row."""
-        self.requests += 1
+    async def call(self, call: Awaitable[T], counted: bool = True) -> T | None:
+        """The call's result; None when it failed, which is counted. Raises Unavailable after many in a row.
+
+        `counted` False: a look at how things stand, which is a request in the counts only when it fails.
+        """
+        self.requests += counted
         try:
             result = await call
         except HeliotropeError as error:
+            self.requests += not counted
             self._fail(error)
             return None
         self._in_a_row = 0
