@@ -13,9 +13,9 @@ for candidate in ${PYTHON_FOR_VENV:-} python3.11 python3.12 python3.13 python3 p
     fi
 done
 
-found="$(python3 --version 2>&1 || true)"
+found="$(command -v python3 >/dev/null && python3 --version 2>&1 || echo missing)"
 cat >&2 <<MESSAGE
-set-up failed: no Python 3.11, 3.12 or 3.13 with venv and pip on the PATH (python3 is: ${found:-missing}).
+set-up failed: no Python 3.11, 3.12 or 3.13 with venv and pip on the PATH (python3: $found).
 What to do: install one (Debian: apt-get install python3 python3-venv), or name it:
     PYTHON_FOR_VENV=/path/to/python3.11 make setup
 MESSAGE
