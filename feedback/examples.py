@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 TokenIds = tuple[int, ...]
 
@@ -80,7 +80,7 @@ class Correction(Example):
 
         ids: tokens of `text`, the end token last.
         """
-        common = {name: getattr(self, name) for name in Example.__dataclass_fields__}
+        common: dict[str, Any] = {name: getattr(self, name) for name in Example.__dataclass_fields__}
         pair = Preference(
             **common,
             chosen_ids=ids,

@@ -64,9 +64,9 @@ class Model(Section):
 
     path: Path | None = None
     """Folder of a Hugging Face model (safetensors). Unset: the default model in the user's cache."""
-    system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, max_length=8192)
+    system_prompt: str = Field(default=DEFAULT_SYSTEM_PROMPT, max_length=8192)
     """The system message of a conversation that brings none; explicit, so that no template inserts a hidden one."""
-    max_context: int = Field(1024, ge=128, le=1_048_576)
+    max_context: int = Field(default=1024, ge=128, le=1_048_576)
     """Prompt and response together, in tokens."""
 
     @property
@@ -80,11 +80,11 @@ class EngineSection(Section):
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the hardware multiplies it fast, else float32."""
-    max_streams: int = Field(64, ge=1, le=1024)
+    max_streams: int = Field(default=64, ge=1, le=1024)
     """Sequences that are decoded together."""
-    kv_cache_gib: float = Field(1.0, gt=0, le=256)
+    kv_cache_gib: float = Field(default=1.0, gt=0, le=256)
     """Memory for keys and values, GiB (CPU)."""
-    threads: int = Field(0, ge=0, le=256)
+    threads: int = Field(default=0, ge=0, le=256)
     """CPU threads of the engine; 0: all cores."""
     max_lora_rank: Literal[8, 16, 32, 64] = 16
     """Largest rank of an adapter that a slot takes."""
@@ -95,25 +95,25 @@ class Serving(Section):
 
     host: str = "127.0.0.1"
     """Address of the public listeners (gRPC and HTTP)."""
-    public_port: int = Field(50051, ge=1, le=65535)
+    public_port: int = Field(default=50051, ge=1, le=65535)
     """Public gRPC: chat, feedback, health."""
     private_host: str = "127.0.0.1"
     """Address of the private listener; a loopback or private one."""
-    private_port: int = Field(50052, ge=1, le=65535)
+    private_port: int = Field(default=50052, ge=1, le=65535)
     """Private gRPC: policies, samples, administration."""
-    http_port: int = Field(8080, ge=1, le=65535)
+    http_port: int = Field(default=8080, ge=1, le=65535)
     """The page."""
-    temperature: float = Field(0.8, ge=0, le=2)
+    temperature: float = Field(default=0.8, ge=0, le=2)
     """Sampling temperature where a request names none."""
-    max_tokens: int = Field(256, ge=1, le=8192)
+    max_tokens: int = Field(default=256, ge=1, le=8192)
     """Longest response, and the default."""
-    max_chats: int = Field(64, ge=1, le=10_000)
+    max_chats: int = Field(default=64, ge=1, le=10_000)
     """Responses streamed at once; one more is refused with a hint."""
-    sampler_streams: int = Field(48, ge=1, le=1024)
+    sampler_streams: int = Field(default=48, ge=1, le=1024)
     """Samples for the learner in the engine at once while no person waits."""
-    drain_seconds: float = Field(30, ge=0, le=3600)
+    drain_seconds: float = Field(default=30, ge=0, le=3600)
     """How long a stop waits for responses in flight."""
-    ticket_days: float = Field(30, gt=0, le=365)
+    ticket_days: float = Field(default=30, gt=0, le=365)
     """How long a response can be judged."""
 
     @property
@@ -130,7 +130,7 @@ class Serving(Section):
 class Comparisons(Section):
     """When two answers are shown."""
 
-    share: float = Field(0.1, ge=0, le=1)
+    share: float = Field(default=0.1, ge=0, le=1)
     """Share of turns shown as a comparison where the request leaves it to the server."""
     shared_pool: Path | None = None
     """Text file of prompts, one a line, whose pairs are shown to several people to measure agreement."""
@@ -148,83 +148,83 @@ class Learner(Section):
 
     sources: tuple[Literal["human", "simulated", "ai", "auto", "imported"], ...] = ("human",)
     """Sources of feedback that are trained on."""
-    min_new: int = Field(64, ge=1)
+    min_new: int = Field(default=64, ge=1)
     """New preferences that start an update."""
-    window: int = Field(4096, ge=1)
+    window: int = Field(default=4096, ge=1)
     """Newest preferences that an update sees."""
-    half_life_days: float = Field(30, gt=0)
+    half_life_days: float = Field(default=30, gt=0)
     """Age at which a preference weighs half, days."""
-    votes_per_person: int = Field(20, ge=1)
+    votes_per_person: int = Field(default=20, ge=1)
     """Most votes that one person counts for in one update."""
-    person_share: float = Field(0.01, gt=0, le=1)
+    person_share: float = Field(default=0.01, gt=0, le=1)
     """Most weight of one person in one update, as a share of the whole."""
-    held_out: float = Field(0.15, ge=0.05, le=0.5)
+    held_out: float = Field(default=0.15, ge=0.05, le=0.5)
     """Share of conversations kept out of training, by hash of the conversation."""
-    poll_seconds: float = Field(1.0, gt=0, le=60)
+    poll_seconds: float = Field(default=1.0, gt=0, le=60)
     """How often the log is looked at when nothing is new."""
-    threads: int = Field(0, ge=0, le=256)
+    threads: int = Field(default=0, ge=0, le=256)
     """CPU threads of training; 0: all cores."""
-    nice: int = Field(10, ge=0, le=19)
+    nice: int = Field(default=10, ge=0, le=19)
     """Niceness of the process: people come first."""
-    seed: int = Field(1, ge=0)
+    seed: int = Field(default=1, ge=0)
     """Seed of everything random in training."""
 
 
 class Lora(Section):
     """The adapter's shape."""
 
-    rank: int = Field(16, ge=1, le=64)
+    rank: int = Field(default=16, ge=1, le=64)
     """Rank r."""
-    alpha: float = Field(32, gt=0)
+    alpha: float = Field(default=32, gt=0)
     """Scaling numerator: the update is (alpha / r) B A."""
-    first_layer: int = Field(0, ge=0)
+    first_layer: int = Field(default=0, ge=0)
     """First decoder layer that is adapted; the ones below stay frozen and are run once."""
 
 
 class Dpo(Section):
     """Policy updates."""
 
-    beta: float = Field(0.1, gt=0, le=10)
+    beta: float = Field(default=0.1, gt=0, le=10)
     """Strength of the pull to the reference, 1 / nats."""
-    learning_rate: float = Field(1.5e-3, gt=0, le=1)
+    learning_rate: float = Field(default=1.5e-3, gt=0, le=1)
     """Peak step of AdamW."""
-    epochs: int = Field(1, ge=1, le=100)
+    epochs: int = Field(default=1, ge=1, le=100)
     """Passes over the window."""
-    token_budget: int = Field(2048, ge=64)
+    token_budget: int = Field(default=2048, ge=64)
     """Tokens of one batch, padding included."""
-    batch_pairs: int = Field(8, ge=1)
+    batch_pairs: int = Field(default=8, ge=1)
     """Pairs of one optimiser step."""
-    grad_clip: float = Field(1.0, gt=0)
+    grad_clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
-    max_tokens: int = Field(1024, ge=32)
+    max_tokens: int = Field(default=1024, ge=32)
     """Longest row; longer examples are shortened on the prompt's side or refused."""
 
 
 class Reward(Section):
     """The reward model."""
 
-    ridge: float = Field(30.0, gt=0)
+    ridge: float = Field(default=30.0, gt=0)
     """Pull of the head to zero: larger trusts the votes less."""
-    margin: float = Field(0.0, ge=0, le=10)
+    margin: float = Field(default=0.0, ge=0, le=10)
     """Reward difference asked of the strongest preference; proportional below."""
 
 
 class Judge(Section):
     """Gates between training and people."""
 
-    prompts: int = Field(24, ge=1, le=1024)
+    prompts: int = Field(default=24, ge=1, le=1024)
     """Fresh prompts that the candidate answers."""
-    max_tokens: int = Field(64, ge=1, le=8192)
+    max_tokens: int = Field(default=64, ge=1, le=8192)
     """Longest judged sample."""
-    min_accuracy: float = Field(0.5, ge=0, le=1)
+    min_accuracy: float = Field(default=0.5, ge=0, le=1)
     """Held-out preference accuracy that the candidate must reach."""
-    min_held_out: int = Field(8, ge=1)
+    min_held_out: int = Field(default=8, ge=1)
     """With fewer held-out preferences the accuracy gate is inconclusive."""
-    max_kl: float = Field(30, gt=0)
+    max_kl: float = Field(default=30, gt=0)
     """Largest mean KL to base, nats a response."""
-    max_length_ratio: float = Field(2.0, gt=1)
+    max_length_ratio: float = Field(default=2.0, gt=1)
     """Mean length may change by at most this factor against the parent, either way."""
-    max_repetition: float = Field(0.3, gt=0, le=1)
+    max_repetition: float = Field(default=0.3, gt=0, le=1)
     """Largest mean share of repeated 4-grams in a sample."""
 
 
