@@ -11,6 +11,7 @@ import re
 import struct
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,22 @@ def check_entries(folder: Path, names: set[str]) -> None:
         raise TornAdapter(f"{folder} lacks {missing[0]}; publish a new version")
 
 
-def check_config(folder: Path) -> int:
-    """The rank of the adapter, once its configuration is of a kind that is served. Raises RegistryError."""
+@dataclass(frozen=True)
+class AdapterShape:
+    """What adapter_config.json promises of the weights. layers: the ones that are adapted; None: from the first on."""
+
+    rank: int
+    layers: frozenset[int] | None
+
+
+def check_config(folder: Path) -> AdapterShape:
+    """What the configuration promises, once it is of a kind that is served. Raises RegistryError."""
     path = folder / CONFIG
     try:
         config = json.loads(path.read_bytes())
         rank, alpha = config["r"], config["lora_alpha"]
+        layers = config.get("layers_to_transform")
+        adapted = None if layers is None else frozenset(map(int, layers))
     except (ValueError, KeyError, TypeError) as error:
         raise RegistryError(f"{path} is not a LoRA configuration ({error}); publish a new version") from error
     if config.get("peft_type") != "LORA" or not isinstance(rank, int) or rank < 1 or not alpha > 0:
@@ -65,7 +76,7 @@ def check_config(folder: Path) -> int:
     for key, plain in unserved.items():
         if config.get(key, plain) not in (plain, None, [], {}, False):
             raise RegistryError(f"{path}: {key} = {config[key]!r} is not served; train without it")
-    return rank
+    return AdapterShape(rank, adapted)
 
 
 def read_header(path: Path) -> Header:
@@ -94,8 +105,8 @@ def read_header(path: Path) -> Header:
     return header
 
 
-def check_tensors(folder: Path, rank: int) -> None:
-    """Every module has its A and B, of the rank that the configuration says, and every layer has the same modules.
+def check_tensors(folder: Path, shape: AdapterShape) -> None:
+    """Every module has its A and B, of the promised rank, and every promised layer has the same modules.
 
     Raises RegistryError naming the first tensor that is missing or not served (output head, embeddings).
     """
@@ -104,12 +115,12 @@ def check_tensors(folder: Path, rank: int) -> None:
     for module, letters in modules.items():
         if missing := sorted({"A", "B"} - set(letters)):
             raise RegistryError(f"{path}: {module} has no lora_{missing[0]}; publish a whole adapter")
-        if letters["A"][0] != rank or letters["B"][1] != rank:
+        if letters["A"][0] != shape.rank or letters["B"][1] != shape.rank:
             shapes = f"A {letters['A']}, B {letters['B']}"
             raise RegistryError(
-                f"{path}: {module} has {shapes}, not the rank {rank} of {CONFIG}; publish it again"
+                f"{path}: {module} has {shapes}, not the rank {shape.rank} of {CONFIG}; publish it again"
             )
-    _check_layers(path, set(modules))
+    _check_layers(path, set(modules), shape.layers)
 
 
 def _modules(path: Path, header: Header) -> Mapping[str, dict[str, list[int]]]:
@@ -126,12 +137,15 @@ def _modules(path: Path, header: Header) -> Mapping[str, dict[str, list[int]]]:
     return modules
 
 
-def _check_layers(path: Path, modules: set[str]) -> None:
+def _check_layers(path: Path, modules: set[str], promised: frozenset[int] | None) -> None:
     layers: dict[int, set[str]] = defaultdict(set)
     for module in modules:
         if found := _LAYER.fullmatch(module):
             layers[int(found["layer"])].add(found["before"] + "{}." + found["after"])
     every = set().union(*layers.values()) if layers else set()
-    for layer in range(max(layers, default=-1) + 1):
+    expected = frozenset(range(max(layers, default=-1) + 1)) if promised is None else promised
+    if surplus := sorted(layers.keys() - expected):
+        raise RegistryError(f"{path}: layer {surplus[0]} is not in layers_to_transform; publish it again")
+    for layer in sorted(expected):
         if missing := sorted(every - layers[layer]):
             raise RegistryError(f"{path}: {missing[0].format(layer)} is missing; publish a whole adapter")

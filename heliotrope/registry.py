@@ -189,7 +189,7 @@ def verify(folder: Path) -> Manifest:
             raise TamperedAdapter(
                 f"{folder / name} has sha256 {found}, its manifest says {wanted}; restore the file"
             )
-    check_tensors(folder, rank=check_config(folder))
+    check_tensors(folder, check_config(folder))
     return manifest
 
 
@@ -227,7 +227,7 @@ def _finish(folder: Path, manifest: Manifest, name: str) -> None:
     files = sorted(entry.name for entry in folder.iterdir())
     _check_names(folder, set(files))
     check_entries(folder, set(files))
-    check_tensors(folder, rank=check_config(folder))
+    check_tensors(folder, check_config(folder))
     sealed = manifest.model_copy(
         update={
             "version": name,

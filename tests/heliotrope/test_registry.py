@@ -12,7 +12,7 @@ import pytest
 
 from heliotrope.errors import NotFound, RegistryError, TamperedAdapter, TornAdapter
 from heliotrope.registry import MANIFEST, READY, GateVerdict, Manifest, Registry, verify
-from tests.heliotrope.small_adapters import PREFIX, stage
+from tests.heliotrope.small_adapters import PREFIX, stage, tensors
 
 Q = f"{PREFIX}.1.self_attn.q_proj.lora_A.weight"
 
@@ -202,3 +202,25 @@ def test_a_shadow_is_found_by_digest_only(registry: Registry, digest: str) -> No
         with pytest.raises(NotFound, match="64 hex digits"):
             call(digest)
     assert registry.versions() == [1]
+
+
+@pytest.mark.parametrize(
+    ("promised", "problem"),
+    [([1], None), ([0, 1], r"layers\.0.*is missing"), ([0], "layer 1 is not in layers_to_transform")],
+)
+def test_layers_are_exactly_those_that_the_configuration_promises(
+    registry: Registry, promised: list[int], problem: str | None
+) -> None:
+    first = [name for name in tensors() if ".layers.0." in name]
+
+    def upper_only(folder: Path) -> Manifest:
+        made = stage(**dict.fromkeys(first))(folder)
+        config = json.loads((folder / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps(config | {"layers_to_transform": promised}))
+        return made
+
+    if problem is None:
+        assert registry.publish(upper_only).name == "policy-v1"
+    else:
+        with pytest.raises(RegistryError, match=problem):
+            registry.publish(upper_only)

@@ -50,7 +50,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(model: Path, tmp_path: Path) -> Config:
-    overrides = [f'paths.state="{tmp_path}"', f'model.path="{model}"', "learner.nice=0", "lora.rank=4"]
+    overrides = [
+        f'paths.state="{tmp_path}"',
+        f'model.path="{model}"',
+        "learner.nice=0",
+        "lora.rank=4",
+        "lora.first_layer=1",
+    ]
     return load(None, [*overrides, f"learner.min_new={COUNT}", "dpo.learning_rate=0.01", "dpo.epochs=3"])
 
 
