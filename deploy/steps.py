@@ -67,18 +67,20 @@ def run_loud(command: Sequence[str], remedy: str, count: str = "Collecting") -> 
     """Run `command`, printing a count of its lines that begin with `count`; raise SetupError with its last lines."""
     tail: deque[str] = deque(maxlen=15)
     seen = 0
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if not line.startswith("WARNING: Location"):
-            tail.append(line.rstrip())
-        if line.startswith(count):
-            seen += 1
-            if seen % 50 == 0:
-                say(f"set-up:   {seen} packages found")
-        elif line.startswith("Installing collected"):
-            say("set-up:   installing them")
-    if process.wait() != 0:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if not line.startswith("WARNING: Location"):
+                tail.append(line.rstrip())
+            if line.startswith(count):
+                seen += 1
+                if seen % 50 == 0:
+                    say(f"set-up:   {seen} packages found")
+            elif line.startswith("Installing collected"):
+                say("set-up:   installing them")
+    if process.returncode != 0:
         raise SetupError(_failure(command, tail), _remedy(tail, remedy))
 
 
