@@ -13,6 +13,7 @@ from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.registry import Registry
 from learner.backbone import Backbone, LoraShape
+from learner.behaviour import Recorder
 from learner.dpo import ADAPTER, Progress
 from learner.inbox import Inbox
 from learner.loop import PARENT, Parts
@@ -51,6 +52,7 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         store=Store(config.paths.learner),
         sampler=Sampler(config.serving.private_address),
         registry=Registry(config.paths.registry),
+        recorder=Recorder(backbone, chat),
         progress=progress,
     )
 

@@ -20,6 +20,7 @@ from heliotrope.registry import PolicyVersion, Registry
 from heliotrope.v1.common_pb2 import Sampling
 from learner import evidence, judge, publish
 from learner.backbone import Backbone
+from learner.behaviour import Recorder
 from learner.dpo import ADAPTER, DpoSettings, Progress, train_policy
 from learner.examples import Preference, rows_of, weights
 from learner.inbox import Inbox
@@ -47,6 +48,7 @@ class Parts:
     store: Store
     sampler: Sampler
     registry: Registry
+    recorder: Recorder
     progress: Callable[[Progress], None]
 
     def close(self) -> None:
@@ -84,10 +86,9 @@ def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
     trained = train_policy(backbone, preferences, shares, settings, parts.prepared, parts.progress)
 
     origin = publish.Origin.of(parent, positions, trained, preferences, parts.reward)
-    shadow_manifest = publish.manifest(origin, config, parts.chat, {}, {})
-    shadow = parts.registry.publish_shadow(
-        publish.stage(backbone, ADAPTER, parts.chat, PARENT, shadow_manifest)
-    )
+    behaviour = parts.recorder.record(ADAPTER, None if parent == BASE else PARENT)
+    unjudged = publish.manifest(origin, config, parts.chat, {}, {})
+    shadow = parts.registry.publish_shadow(publish.stage(backbone, behaviour, unjudged))
     prompts = parts.inbox.prompts(config.judge.prompts, preferences)
     sampling = Sampling(temperature=config.serving.temperature, max_tokens=config.judge.max_tokens)
     drawn = evidence.draw(parts.sampler, shadow.digest, parent, prompts, sampling)
@@ -97,7 +98,7 @@ def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
 
     metrics = publish.metrics(trained, parts.store.accuracy(), gates)
     manifest = publish.manifest(origin, config, parts.chat, gates, metrics)
-    version = parts.registry.publish(publish.stage(backbone, ADAPTER, parts.chat, PARENT, manifest))
+    version = parts.registry.publish(publish.stage(backbone, behaviour, manifest))
     parts.inbox.settle(preferences)
     return version
 

@@ -6,8 +6,7 @@ log-probabilities. The texts are fixed and written for this, so a record never h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from heliotrope.chat import ChatFormat, Message
 
@@ -95,10 +94,6 @@ class Probe:
     start: int
 
 
-Scorer = Callable[[Sequence[Probe], str], list[list[float]]]
-"""(probes, "own" | "parent" | "base") → log-probabilities in nats of each probe's response tokens."""
-
-
 def probes(chat: ChatFormat) -> list[Probe]:
     """The fixed texts as ids of one model's tokenizer: 18 prompts, some 400 forced tokens."""
     items = []
@@ -106,11 +101,3 @@ def probes(chat: ChatFormat) -> list[Probe]:
         prompt = chat.prompt_ids([Message("user", question)])
         items.append(Probe(tuple(prompt + chat.response_ids(answer)), len(prompt)))
     return items
-
-
-def record(items: Sequence[Probe], score: Scorer) -> dict:
-    """The content of behaviour.json: what this version, its parent and the base say of each forced token, nats."""
-    columns = {who: score(items, who) for who in ("own", "parent", "base")}
-    return {
-        "items": [asdict(probe) | {who: columns[who][i] for who in columns} for i, probe in enumerate(items)]
-    }

@@ -8,22 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from google.protobuf.json_format import MessageToDict
 
 from feedback.join import examples_hash
+from heliotrope.adapter_files import BEHAVIOUR
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.registry import GateVerdict, Manifest, Stage
 from learner.backbone import Backbone
-from learner.dpo import PolicyUpdate
+from learner.dpo import ADAPTER, PolicyUpdate
 from learner.examples import Preference
 from learner.judge import Gate, passed
-from learner.probes import Probe, probes, record
 from learner.reward import RewardModel
-from learner.rows import collate, make_row
 
-BEHAVIOUR = "behaviour.json"
 ALGORITHM = "dpo"
 TRACED = ("model", "learner", "lora", "dpo", "reward", "judge")
 """Sections of the configuration that a version depends on."""
@@ -81,33 +78,15 @@ def manifest(
     )
 
 
-def stage(
-    backbone: Backbone, adapter: str, chat: ChatFormat, parent: str | None, manifest: Manifest
-) -> Stage:
-    """Writes the adapter and its behaviour record into the folder that the registry gives.
-
-    `parent`: name of the backbone's adapter that holds the parent's weights; None when that is the base.
-    """
+def stage(backbone: Backbone, behaviour: Mapping[str, Any], manifest: Manifest) -> Stage:
+    """Writes the "policy" adapter and its behaviour record into the folder that the registry gives."""
 
     def write(folder: Path) -> Manifest:
-        backbone.save_adapter(adapter, folder)
-        who = {"own": adapter, "parent": parent, "base": None}
-        behaviour = record(probes(chat), lambda items, name: score(backbone, items, who[name]))
+        backbone.save_adapter(ADAPTER, folder)
         (folder / BEHAVIOUR).write_text(json.dumps(behaviour))
         return manifest
 
     return write
-
-
-@torch.no_grad()
-def score(backbone: Backbone, items: Sequence[Probe], adapter: str | None) -> list[list[float]]:
-    """Log-probability, nats, of each probe's response tokens under one adapter (None: base), at temperature 1."""
-    scores = []
-    for number, item in enumerate(items):
-        prompt, response = item.token_ids[: item.start], item.token_ids[item.start :]
-        batch = collate([make_row(str(number), prompt, [response], len(item.token_ids))])
-        scores.append(backbone.logprobs(batch, adapter).tolist())
-    return scores
 
 
 def metrics(trained: PolicyUpdate, prequential: float | None, gates: Mapping[str, Gate]) -> dict[str, float]:
