@@ -152,7 +152,7 @@ async def people_and_judgement(
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
         board.say("judged")
-    return _report(follower, report.judge(*drawn), began)
+    return _report(follower, live, report.judge(*drawn), began)
 
 
 async def chat_on(demo: Demo, crowd: Crowd, follower: Follower) -> None:
@@ -182,8 +182,8 @@ async def _either(work: Any, watch: asyncio.Task[None]) -> None:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _report(follower: Follower, judged: report.Judgement, began: float) -> report.Report:
-    ledger, live = follower.ledger, follower.status.live
+def _report(follower: Follower, live: str, judged: report.Judgement, began: float) -> report.Report:
+    ledger = follower.ledger
     console = Console()
     console.print(versions(follower.policies, "Versions"))
     console.print(table(ledger))

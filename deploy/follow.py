@@ -77,11 +77,9 @@ class Follower:
         return self.restless or any(policy.state in WAITING for policy in self.policies)
 
     def unlearned(self) -> float:
-        """About how many comparisons the newest version has not seen: the log's news times their share in it."""
-        known = self.manifests.get(self.newest, {}).get("log_positions", {}).get("feedback", 0)
-        given = self.ledger.comparisons + self.ledger.changed + self.ledger.thumbs
-        decided = self.ledger.choices["a"] + self.ledger.choices["b"] + self.ledger.choices["tie"]
-        return max(0, self.status.events["feedback"] - known) * decided / max(1, given)
+        """About how many preferences the newest version has not seen."""
+        known = self.manifests.get(self.newest, {}).get("metrics", {}).get("preferences", 0)
+        return max(0.0, sum(self.ledger.choices[choice] for choice in ("a", "b", "tie")) - known)
 
     def settled(self, patience: float) -> bool:
         """Whether no version is on its way: too little is new, or nothing has moved for `patience` seconds."""

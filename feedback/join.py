@@ -61,6 +61,11 @@ class Joiner:
         elif self._votes.add(event):
             self._joined = None
 
+    def usable(self, response_id: str) -> bool:
+        """Whether a response that has ended may be learned from."""
+        answer = self._answers.get(response_id)
+        return answer is not None and not answer.unusable
+
     def preferences(self) -> list[Preference]:
         """Accepted preferences, held-out ones among them, by time and id."""
         return [e for e in self.joined().examples if isinstance(e, Preference)]

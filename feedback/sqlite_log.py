@@ -32,13 +32,14 @@ _FIND = "SELECT event_id, crc, value FROM events WHERE event_id = ?"
 def _create(database: Database) -> None:
     columns = {"offset": int, "topic": str, "key": str, "event_id": str, "value": bytes}
     table = database.table("events")
-    table.create(columns, pk="offset", not_null=set(columns) - {"offset"})
-    table.create_index(["event_id"], unique=True)
-    table.create_index(["topic", "offset"])
+    table.create(columns, pk="offset", not_null=set(columns) - {"offset"}, if_not_exists=True)
+    table.create_index(["event_id"], unique=True, if_not_exists=True)
+    table.create_index(["topic", "offset"], if_not_exists=True)
 
 
 def _add_checksum(database: Database) -> None:
-    database.table("events").add_column("crc", int)
+    if "crc" not in database.table("events").columns_dict:
+        database.table("events").add_column("crc", int)
 
 
 MIGRATIONS = (_create, _add_checksum)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,9 +130,9 @@ class ChatFormat:
     def _render(self, messages: Sequence[Message], *, generate: bool) -> tuple[str, dict[str, str]]:
         """The template's text, with special tokens inside contents hidden behind masks (mask → original)."""
         contents = "".join(m.content for m in messages)
-        mark = "\ue000"
-        while mark in contents:
-            mark += "\ue000"
+        # Random, not grown from the text: a sender must not choose how long the mask is, nor how long it is sought.
+        while (mark := f"\ue000{secrets.token_hex(8)}.") in contents:
+            continue
         masks = {f"{mark}{i}\ue001": special for i, special in enumerate(self._special)}
         hide = {special: mask for mask, special in masks.items()}
         turns = [

@@ -217,7 +217,7 @@ class Judge(Section):
     max_tokens: int = Field(default=64, ge=1, le=8192)
     """Longest judged sample."""
     min_accuracy: float = Field(default=0.5, ge=0, le=1)
-    """Held-out preference accuracy that the candidate must reach."""
+    """Held-out preference accuracy that the candidate must exceed."""
     min_held_out: int = Field(default=8, ge=1)
     """With fewer held-out preferences the accuracy gate is inconclusive."""
     max_kl: float = Field(default=30, gt=0)

@@ -48,7 +48,8 @@ FORCED: frozenset[PolicyState] = frozenset({REJECTED, SUPERSEDED, ROLLED_BACK})
 def number(version: str) -> int:
     """7 for `policy-v7`. Raises InvalidInput for anything else."""
     prefix, _, digits = version.partition("-v")
-    if prefix != "policy" or not digits.isascii() or not digits.isdigit() or str(int(digits)) != digits:
+    number_like = prefix == "policy" and len(digits) <= 9 and digits.isascii() and digits.isdigit()
+    if not number_like or str(int(digits)) != digits:
         raise InvalidInput(
             f"{version[:80]!r} is not a policy version; they are called policy-v0, policy-v1, …"
         )

@@ -182,6 +182,15 @@ def verify(folder: Path) -> Manifest:
     Raises TornAdapter when something is missing, TamperedAdapter when something is other than it was published, and
     RegistryError when the adapter is of a kind that is not served.
     """
+    try:
+        return _verified(folder)
+    except OSError as error:
+        raise RegistryError(f"{folder} cannot be read: {error}; check the disk and permissions") from error
+    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
+        raise TamperedAdapter(f"{folder} holds what was never published ({error!r}); restore it") from error
+
+
+def _verified(folder: Path) -> Manifest:
     manifest = _read_manifest(folder)
     check_entries(folder, {*manifest.files, MANIFEST, READY})
     for name, wanted in manifest.files.items():

@@ -22,8 +22,13 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stop = Event()
+
+    def on_signal(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once: a kill loses nothing but work
+
     for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
+        signal.signal(name, on_signal)
     try:
         config = load(arguments.config, arguments.overrides)
         # Passive waits leave the cores to serving; they must be set before torch starts its threads.

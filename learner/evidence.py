@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -20,20 +21,29 @@ from learner.samples import Sample, Sampler
 PromptIds = tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Samples of the candidate and of its rival on the same prompts, in one order, at one temperature."""
+
+    candidate: Sequence[Sample]
+    rival: Sequence[Sample]
+    temperature: float
+
+
 def gather(
     backbone: Backbone,
     store: PreparedStore,
     reward: RewardModel,
     held_out: Sequence[Preference],
-    drawn: tuple[Sequence[Sample], Sequence[Sample]],
+    drawn: Drawn,
     settings: DpoSettings,
 ) -> Evidence:
-    """Measure the "policy" adapter. `drawn`: samples of candidate and parent on the same prompts, in one order."""
+    """Measure the "policy" adapter. Greedy draws are measured at temperature 1."""
     decided = [p for p in held_out if not p.tie]
     seen = evaluate(backbone, decided, settings, store)
-    rows = _rows(*drawn, settings.max_tokens)
+    rows = _rows(drawn.candidate, drawn.rival, settings.max_tokens)
     rewards = reward.score(rows)
-    ratios = _log_ratios(backbone, store, rows, settings.token_budget)
+    ratios = _log_ratios(backbone, store, rows, settings.token_budget, drawn.temperature or 1.0)
     judged = [
         [Judged(row.responses[i], rewards[row.id][i], ratios[row.id][i]) for row in rows] for i in (0, 1)
     ]
@@ -41,16 +51,17 @@ def gather(
 
 
 def draw(
-    sampler: Sampler, candidate: str, parent: str, prompts: Sequence[PromptIds], sampling: Sampling
-) -> tuple[list[Sample], list[Sample]]:
-    """One sample of each prompt from the candidate's shadow (its digest) and from its parent (a version).
+    sampler: Sampler, candidate: str, rival: str, prompts: Sequence[PromptIds], sampling: Sampling
+) -> Drawn:
+    """One sample of each prompt from the candidate's shadow (its digest) and from its rival (a version).
 
     The shadow's slot is freed again, whatever happens.
     """
-    if not prompts:
-        return [], []
     try:
-        return sampler.draw(f"shadow:{candidate}", prompts, sampling), sampler.draw(parent, prompts, sampling)
+        if not prompts:
+            return Drawn([], [], sampling.temperature)
+        ours = sampler.draw(f"shadow:{candidate}", prompts, sampling)
+        return Drawn(ours, sampler.draw(rival, prompts, sampling), sampling.temperature)
     finally:
         sampler.release(candidate)
 
@@ -74,12 +85,17 @@ def _rows(candidate: Sequence[Sample], parent: Sequence[Sample], max_tokens: int
 
 @torch.no_grad()
 def _log_ratios(
-    backbone: Backbone, store: PreparedStore, rows: Sequence[Row], token_budget: int
+    backbone: Backbone, store: PreparedStore, rows: Sequence[Row], token_budget: int, temperature: float
 ) -> dict[str, list[float]]:
-    """log candidate − log base of each response of each row, nats a response."""
+    """log candidate − log base of each response at the temperature that it was drawn at, nats a response."""
     ratios: dict[str, list[float]] = {}
     for batch in batches(rows, token_budget):
-        logprobs = backbone.logprobs(batch, ADAPTER, store.states(backbone, batch))
-        found = sum_by_response(logprobs, batch) - store.reference(batch)
-        ratios |= dict(zip(batch.ids, found.view(-1, 2).tolist(), strict=True))
+        states = store.states(backbone, batch)
+        ours, base = (
+            sum_by_response(
+                backbone.token_logprobs(backbone.upper(states, batch, adapter) / temperature, batch), batch
+            )
+            for adapter in (ADAPTER, None)
+        )
+        ratios |= dict(zip(batch.ids, (ours - base).view(-1, 2).tolist(), strict=True))
     return ratios

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from feedback.examples import Preference
 from heliotrope.errors import InvalidInput
@@ -22,18 +22,29 @@ def weights(
     """How much each preference counts: 0.5^(age / half_life) times its own weight, then the cap per person.
 
     `now` and `half_life` are in seconds. One person's weights sum to at most min(votes_per_person,
-    person_share * the sum over everybody) and are scaled down together beyond it, but never under what
-    the heaviest single preference weighs: with fewer than 1 / person_share people all are cut alike.
+    person_share * what everybody's weights then sum to) and are scaled down together beyond it, but never
+    under what the heaviest single preference weighs: with fewer than 1 / person_share people all are cut alike.
     """
     aged = [p.weight * 0.5 ** (max(0.0, now - p.time) / half_life) for p in preferences]
     totals: dict[str, float] = defaultdict(float)
     for preference, weight in zip(preferences, aged, strict=True):
         totals[preference.user] += weight
-    cap = max(min(votes_per_person, person_share * sum(aged)), max(aged, default=0.0))
+    cap = _cap(totals, votes_per_person, person_share, floor=max(aged, default=0.0))
     return [
         weight * min(1.0, cap / totals[preference.user]) if weight > 0 else 0.0
         for preference, weight in zip(preferences, aged, strict=True)
     ]
+
+
+def _cap(totals: Mapping[str, float], votes: float, share: float, floor: float) -> float:
+    """The most that one person's weights may sum to: cutting the loud shrinks the whole, so it is found stepwise."""
+    cap = float("inf")
+    while True:
+        whole = sum(min(total, cap) for total in totals.values())
+        lower = max(min(votes, share * whole), floor)
+        if lower >= cap * (1 - 1e-9):
+            return cap
+        cap = lower
 
 
 def rows_of(preferences: Sequence[Preference], max_tokens: int) -> tuple[list[Row], dict[str, str]]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from feedback.join import Joiner, Preference
 from feedback.log import EXCHANGES, FEEDBACK, POLICY, TOPICS, Log, Record, read_all
 from heliotrope.policies import PolicyTable
-from heliotrope.v1.common_pb2 import PURPOSE_EVALUATION
 
 PromptIds = tuple[int, ...]
 KEPT_PROMPTS = 512
@@ -51,10 +50,11 @@ class Inbox:
         """A version has been published with these: they are news no longer."""
         self._known.update(p.id for p in preferences)
 
-    def prompts(self, limit: int, preferences: list[Preference]) -> list[PromptIds]:
-        """At most `limit` of people's newest prompts, those first that no preference in training has."""
+    def prompts(self, limit: int, preferences: list[Preference], longest: int) -> list[PromptIds]:
+        """At most `limit` of people's newest prompts of at most `longest` tokens, those first that no
+        preference in training has."""
         trained = {p.prompt_ids for p in preferences if not p.held_out}
-        newest_first = list(reversed(self._prompts))
+        newest_first = [ids for ids in reversed(self._prompts) if len(ids) <= longest]
         return sorted(newest_first, key=lambda ids: ids in trained)[:limit]
 
     @property
@@ -73,8 +73,9 @@ class Inbox:
         if what == "policy_state_changed":
             self.table.apply(record.event.policy_state_changed)
             return
-        if what == "response_served" and record.event.consent and record.event.purpose != PURPOSE_EVALUATION:
-            self._prompts[tuple(record.event.response_served.prompt_token_ids)] = None
+        self._joiner.add(record.event)
+        served = record.event.response_served
+        if what == "response_served" and self._joiner.usable(served.response_id):
+            self._prompts[tuple(served.prompt_token_ids)] = None
             while len(self._prompts) > KEPT_PROMPTS:
                 self._prompts.popitem(last=False)
-        self._joiner.add(record.event)

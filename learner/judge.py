@@ -101,7 +101,7 @@ def kl_to_base(evidence: Evidence, settings: Settings) -> Gate:
     if not ratios:
         return Gate("inconclusive", {"prompts": 0}, "no fresh prompts")
     kl = sum(ratios) / len(ratios)
-    figures = {"nats": kl, "budget": settings.max_kl}
+    figures = {"nats": kl, "budget": settings.max_kl, "n": len(ratios)}
     if not math.isfinite(kl):
         return Gate("error", figures, "the log-ratio is not finite")
     return Gate("pass" if kl <= settings.max_kl else "fail", figures)
@@ -153,7 +153,7 @@ def wilson(successes: float, trials: int, z: float = Z95) -> tuple[float, float]
 def _share(name: str, successes: float, trials: int, bar: float) -> Gate:
     low, high = wilson(successes, trials)
     share = successes / trials
-    verdict: Verdict = "fail" if high < bar else "pass" if share >= bar else "inconclusive"
+    verdict: Verdict = "fail" if high < bar else "pass" if share > bar else "inconclusive"
     return Gate(verdict, {name: share, "low": low, "high": high, "n": trials, "bar": bar})
 
 

@@ -7,6 +7,7 @@ READY, the same feedback is learned from again; killed after it, it is not.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from threading import Event
 
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
-from heliotrope.errors import HeliotropeError, Unavailable
-from heliotrope.policies import BASE, number
+from heliotrope.errors import HeliotropeError
+from heliotrope.policies import BASE, CANDIDATE, number
 from heliotrope.registry import PolicyVersion, Registry
 from heliotrope.v1.common_pb2 import Sampling
 from learner import evidence, judge, publish
@@ -33,6 +34,10 @@ log = logging.getLogger("heliotrope.learner")
 
 PARENT = "parent"
 """The backbone's adapter that holds the weights that training began from."""
+DECISION_SECONDS = 60
+"""How long a published version is waited for, so that the next one starts from what is live by then."""
+LONGEST_PAUSE = 300.0
+"""Longest pause after failures, seconds."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +64,27 @@ class Parts:
 
 
 def run(parts: Parts, stop: Event) -> None:
-    """Until told to stop: wait for enough news, then make one version of all that is known."""
+    """Until told to stop: wait for enough news, then make one version of all that is known.
+
+    A turn that fails changes nothing and is tried again, later each time: the feedback is in the log.
+    """
+    failures = 0
     while not stop.is_set():
-        parts.inbox.read()
-        preferences = parts.inbox.preferences()
-        if len(parts.inbox.fresh(preferences)) < parts.config.learner.min_new:
-            prepare_ahead(parts, preferences)
-            stop.wait(parts.config.learner.poll_seconds)
-            continue
         try:
+            parts.inbox.read()
+            preferences = parts.inbox.preferences()
+            if len(parts.inbox.fresh(preferences)) < parts.config.learner.min_new:
+                prepare_ahead(parts, preferences)
+                stop.wait(parts.config.learner.poll_seconds)
+                continue
             version = update(parts, preferences)
+            failures = 0
             log.info("published %s: %s", version.name, "passed" if version.manifest.passed else "not passed")
-        except Unavailable as error:
+            await_decision(parts, version.name, stop)
+        except (HeliotropeError, OSError, sqlite3.Error) as error:
+            failures += 1
             log.warning("no version this time, the feedback is kept for the next try: %s", error)
-            stop.wait(parts.config.learner.poll_seconds)
+            stop.wait(min(LONGEST_PAUSE, parts.config.learner.poll_seconds * 2 ** min(failures, 9)))
 
 
 def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
@@ -80,6 +92,7 @@ def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
     config, backbone = parts.config, parts.backbone
     positions, now = dict(parts.inbox.positions), time.time()
     parent = start_from_live(parts)
+    parts.reward.keep(preferences, now)
     parts.store.record(parts.reward.learn(preferences, now))
     shares = _shares(preferences, now, config)
     settings = _settings(config)
@@ -89,18 +102,33 @@ def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
     behaviour = parts.recorder.record(ADAPTER, None if parent == BASE else PARENT)
     unjudged = publish.manifest(origin, config, parts.chat, {}, {})
     shadow = parts.registry.publish_shadow(publish.stage(backbone, behaviour, unjudged))
-    prompts = parts.inbox.prompts(config.judge.prompts, preferences)
-    sampling = Sampling(temperature=config.serving.temperature, max_tokens=config.judge.max_tokens)
-    drawn = evidence.draw(parts.sampler, shadow.digest, parent, prompts, sampling)
+    longest = min(config.judge.max_tokens, config.serving.max_tokens)
+    room = min(config.model.max_context - longest, config.dpo.max_tokens - 2 * longest)
+    prompts = parts.inbox.prompts(config.judge.prompts, preferences, room)
+    sampling = Sampling(temperature=config.serving.temperature, max_tokens=longest)
+    parts.inbox.read()
+    rival = parts.inbox.live  # what people have now, which may not be what they had when training began
+    drawn = evidence.draw(parts.sampler, shadow.digest, rival, prompts, sampling)
     held_out = [p for p in preferences if p.held_out]
     seen = evidence.gather(backbone, parts.prepared, parts.reward, held_out, drawn, settings)
     gates = judge.judge(seen, config.judge)
 
-    metrics = publish.metrics(trained, parts.store.accuracy(), gates)
+    metrics = publish.metrics(trained, len(preferences), parts.store.accuracy(), gates)
     manifest = publish.manifest(origin, config, parts.chat, gates, metrics)
     version = parts.registry.publish(publish.stage(backbone, behaviour, manifest))
     parts.inbox.settle(preferences)
     return version
+
+
+def await_decision(parts: Parts, version: str, stop: Event) -> None:
+    """Wait until serving has decided on a version that puts itself in."""
+    if parts.config.rollout.mode != "auto":
+        return
+    for _ in range(DECISION_SECONDS):
+        parts.inbox.read()
+        standing = parts.inbox.table.standings.get(version)
+        if (standing and standing.state != CANDIDATE) or stop.wait(1.0):
+            return
 
 
 def start_from_live(parts: Parts) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,13 +90,19 @@ def stage(backbone: Backbone, behaviour: Mapping[str, Any], manifest: Manifest) 
     return write
 
 
-def metrics(trained: PolicyUpdate, prequential: float | None, gates: Mapping[str, Gate]) -> dict[str, float]:
-    """Figures for people: training's, the reward model's record, and each gate's first figure."""
+def metrics(
+    trained: PolicyUpdate, preferences: int, prequential: float | None, gates: Mapping[str, Gate]
+) -> dict[str, float]:
+    """Figures for people: training's, the reward model's record, and each gate's first figure.
+
+    preferences: how many were known, held-out ones and ties among them.
+    """
     found = {
         "loss": trained.last.loss,
         "accuracy": trained.first.accuracy,
         "margin": trained.last.margin,
         "pairs": trained.pairs,
+        "preferences": preferences,
         "steps": trained.steps,
         "seconds": trained.seconds,
         "refused": len(trained.refused),
@@ -104,7 +111,7 @@ def metrics(trained: PolicyUpdate, prequential: float | None, gates: Mapping[str
         found["reward_accuracy"] = prequential
     for name, gate in gates.items():
         found |= {f"{name}.{figure}": value for figure, value in list(gate.figures.items())[:1]}
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
 
 def _traced(config: Config) -> dict[str, Any]:

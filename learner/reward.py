@@ -94,6 +94,16 @@ class RewardModel:
         self._fit(now)
         return made
 
+    def keep(self, standing: Sequence[Preference], now: float) -> None:
+        """Forget what stands no longer (taken back, replaced, out of the window) and refit to the rest."""
+        gone = self._learned.keys() - {p.id for p in standing}
+        for id in gone:
+            del self._learned[id]
+        if gone and self._learned:
+            self._fit(now)
+        elif gone:
+            self._centre, self._head = torch.zeros_like(self._centre), torch.zeros_like(self._head)
+
     def margins(self, preferences: Sequence[Preference]) -> list[float]:
         """Reward of chosen minus rejected for each, such as held-out ones."""
         rows, refused = rows_of(preferences, self._settings.max_tokens)

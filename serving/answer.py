@@ -162,9 +162,7 @@ class Answer:
         self.emit(Ended(self.response_id, finish, len(self.token_ids)))
         try:
             if self.logged:
-                await self.journal.commit(self.served())
-        except HeliotropeError as error:
-            logger.error("the end of response %s is not in the log: %s", self.response_id, error)
+                await self.journal.close_late(self.served())
         finally:
             self.on_close(self)
 

@@ -98,7 +98,7 @@ def _wire(config: Config, engine: Engine, chat: ChatFormat, journal: Journal, vo
         ingest=IngestService(),
         admin=AdminService(desk, replies, journal, engine),
     )
-    recovery = partial(recover, journal, conversations, shared)
+    recovery = partial(recover, journal, conversations, shared, chat.envelope)
     return Server(config.serving, engine, swapper, desk, replies, services, recovery, contextlib.ExitStack())
 
 

@@ -153,7 +153,11 @@ async def history_of(conversation: Conversation, parent: str) -> list[Message]:
         )
     messages: list[Message] = []
     while parent:
-        turn = conversation.turns[parent]
+        turn = conversation.turns.get(parent)
+        if turn is None:
+            raise FailedPrecondition(
+                f"response {parent} of this conversation was never recorded, so it cannot be continued; start a new one"
+            )
         await _settled(turn)
         messages[:0] = [Message("user", turn.message), Message("assistant", turn.text)]
         parent = turn.parent

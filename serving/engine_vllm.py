@@ -228,7 +228,13 @@ class VllmEngine:
             try:
                 await self._running().add_lora(request)
                 await self._running().pin_lora(request.lora_int_id)
-            except Exception as error:
+            except BaseException as error:
+                with suppress(Exception):
+                    await self._running().remove_lora(
+                        request.lora_int_id
+                    )  # half loaded, it would hold a slot
+                if not isinstance(error, Exception):
+                    raise
                 raise EngineError(f"vLLM does not take {adapter.name}: {error}") from error
             self._residents[adapter.name] = request
 

@@ -112,7 +112,7 @@ async def read_message(request: Request, into: Contract) -> Contract:
         return json_format.ParseDict(fields, into)
     except RecursionError as error:
         raise HTTPException(400, "the JSON is nested too deeply; send one flat object") from error
-    except (ValueError, json_format.ParseError) as error:
+    except (ValueError, SystemError, json_format.ParseError) as error:  # SystemError: an unpaired surrogate
         name = type(into).DESCRIPTOR.name
         raise HTTPException(400, f"the body is not a {name} as JSON: {error}; see the proto files") from error
 

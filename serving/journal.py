@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from feedback.log import Log, read_all
+from heliotrope.errors import HeliotropeError
 from heliotrope.v1 import common_pb2, events_pb2
 from serving.caller import Caller
 from serving.pulse import Pulse
 
 SCHEMA = 1
+MAX_OWED = 4096
+"""Ends of responses that are kept in memory while the log has no room."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +42,7 @@ class Journal:
     count: Callable[[str], int]
     clock: Callable[[], float] = time.time
     pulse: Pulse = field(default_factory=Pulse)
+    owed: deque[events_pb2.Event] = field(default_factory=lambda: deque(maxlen=MAX_OWED))
 
     def event(self, event_id: str, origin: Origin) -> events_pb2.Event:
         """An event of now without its content; producer and sequence are stamped as it is committed."""
@@ -51,8 +56,27 @@ class Journal:
     async def commit(self, event: events_pb2.Event) -> int:
         """Append durably; the position. Raises LogError when the log cannot take it."""
         position = await self.write(event)
+        await self._settle()
         self.pulse.beat()
         return position
+
+    async def close_late(self, event: events_pb2.Event) -> None:
+        """Commit the end of a response; kept for later, and said so, when the log has no room for it now."""
+        try:
+            await self.commit(event)
+        except HeliotropeError as error:
+            logger.error("event %s waits for room in the log: %s", event.event_id, error)
+            self.owed.append(event)
+
+    async def _settle(self) -> None:
+        """Write what found no room before, now that there is some."""
+        while self.owed:
+            late = self.owed.popleft()
+            try:
+                await self.write(late)
+            except HeliotropeError:
+                self.owed.appendleft(late)
+                return
 
     def find(self, event_id: str) -> events_pb2.Event | None:
         """The event of that id, if it was ever committed."""

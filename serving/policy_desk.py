@@ -72,7 +72,13 @@ class PolicyDesk:
     async def recover(self) -> None:
         """Fold the log and load what was live; when that fails, the last good version, and in the end the base."""
         for _, event in self.journal.events("policy"):
-            self.table.apply(event.policy_state_changed)
+            change = event.policy_state_changed
+            # One writer, in order: a move that cannot be read must not void those after it.
+            self.table.epoch = max(self.table.epoch, change.epoch - 1)
+            self.table.apply(change)
+        if self.table.live.state != LIVE:  # cut off between the two moves of a roll back
+            stand_in = self.table.last_good or self.table.standings[BASE]
+            self._apply(stand_in.version, LIVE, reason="put back: a stop came in the middle of a roll back")
         if (good := self.table.last_good) and number(good.version) < number(self.table.live.version):
             await self._load_again(
                 good
@@ -87,6 +93,7 @@ class PolicyDesk:
         try:
             await self.swapper.make_live(number(standing.version))
         except (SwapError, NotFound) as error:
+            await self.swapper.engine.check()  # a dead engine says nothing about the version
             logger.error("%s was live or good before and cannot be loaded: %s", standing.version, error)
             self._apply(standing.version, FAILED, reason=str(error))
             return False
@@ -130,8 +137,8 @@ class PolicyDesk:
             logger.error("%s is refused, %s serves on: %s", name, self.table.live.version, error)
             self._apply(name, FAILED, reason=str(error))
             return
-        if not version.manifest.passed:
-            self._apply(name, REJECTED, digest=version.digest, reason=_why_rejected(version))
+        if why := why_rejected(version, self.table):
+            self._apply(name, REJECTED, digest=version.digest, reason=why)
             return
         for older in [s.version for s in self.table.standings.values() if s.state == CANDIDATE]:
             self._apply(older, SUPERSEDED, reason=f"{name} is newer")
@@ -154,7 +161,7 @@ class PolicyDesk:
             self.table.check_epoch(expected_epoch)
             self._check_promotion(self.table.standing(version), force, reason)
             await self.swapper.engine.check()
-            epoch, before = self.table.epoch, self.table.live.version
+            before = self.table.live.version
             try:
                 swapped = await self.swapper.make_live(number(version))
             except (SwapError, NotFound) as error:
@@ -162,9 +169,8 @@ class PolicyDesk:
                     self._apply(version, FAILED, reason=str(error), actor=actor)
                 await self.flush()
                 raise
-            if (
-                self.table.epoch != epoch
-            ):  # rolled back while this one was loading: that decision is the newer one
+            # Rolled back while this one was loading: that decision is the newer one.
+            if self.table.live.version != before:
                 await self.swapper.make_live(number(self.table.live.version))
                 raise FailedPrecondition(
                     f"{version} did not go live: {self.table.live.version} was put back meanwhile; look again"
@@ -189,13 +195,16 @@ class PolicyDesk:
         """Put the last good version back, at once when it is resident. Raises FailedPrecondition when there is none."""
         self.table.check_epoch(expected_epoch)
         bad, good = self.table.live.version, self._good()
-        epoch = self.table.epoch
         try:
             await self.swapper.make_live(number(good))
         except (SwapError, NotFound) as error:
             self._apply(good, FAILED, reason=str(error), actor="operator")
             raise
-        self.table.check_epoch(epoch)
+        if self.table.live.version != bad:  # another move came first: routing follows the table
+            await self.swapper.make_live(number(self.table.live.version))
+            raise FailedPrecondition(
+                f"{good} was not put back: {self.table.live.version} went live meanwhile; look again"
+            )
         self.in_flight_at_last_swap = self.in_flight(bad)
         if stop_in_flight:
             self.stop(bad)
@@ -238,8 +247,12 @@ class PolicyDesk:
                 del self._pending[0]
 
 
-def _why_rejected(version: PolicyVersion) -> str:
-    gates = [
-        f"{name}: {gate.verdict}" for name, gate in version.manifest.verdict.items() if gate.verdict != "pass"
-    ]
+def why_rejected(version: PolicyVersion, table: PolicyTable) -> str:
+    """Why a published version is not even a candidate; empty when it is one."""
+    parent = table.standings.get(version.manifest.parent)
+    if parent and parent.harmful:
+        return f"trained from {parent.version}, which was rolled back"
+    if version.manifest.passed:
+        return ""
+    gates = [f"{name}: {g.verdict}" for name, g in version.manifest.verdict.items() if g.verdict != "pass"]
     return f"the judge did not pass it ({', '.join(gates) or 'no gate named'})"

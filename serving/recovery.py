@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
+from heliotrope.errors import LogError, ResourceExhausted
 from heliotrope.v1 import common_pb2, events_pb2
 from serving.answer import served_id
 from serving.caller import Caller
@@ -9,9 +12,16 @@ from serving.conversations import Conversations
 from serving.journal import Journal, Origin
 from serving.shared_items import SharedItems
 
+logger = logging.getLogger(__name__)
 
-async def recover(journal: Journal, conversations: Conversations, shared: SharedItems) -> int:
-    """Fold the log into both, and commit a lost `ResponseServed` for every response without one; how many there were."""
+
+async def recover(
+    journal: Journal, conversations: Conversations, shared: SharedItems, envelope: common_pb2.Envelope
+) -> int:
+    """Fold the log into both, and commit a lost `ResponseServed` for every response without one; how many there were.
+
+    envelope: of the model that serves now; pairs that another one answered are not shown again.
+    """
     running: dict[str, events_pb2.Event] = {}
     for _, event in journal.events("exchanges"):
         if event.WhichOneof("what") == "response_started":
@@ -19,11 +29,16 @@ async def recover(journal: Journal, conversations: Conversations, shared: Shared
             continue
         running.pop(event.response_served.response_id, None)
         conversations.fold(event)
-        shared.add(event.response_served)
+        if event.response_served.envelope == envelope:
+            shared.add(event.response_served)
     for _, event in journal.events("feedback"):
         conversations.fold(event)
     for event in running.values():
-        await journal.commit(lost(journal, event))
+        try:
+            await journal.commit(lost(journal, event))
+        except (LogError, ResourceExhausted) as error:
+            logger.error("responses stay open in the log until there is room: %s", error)
+            break
     return len(running)
 
 

@@ -78,7 +78,11 @@ class Replies:
         if not ask.history:
             messages.append(Message("user", ask.message))
         conversation_id = ask.conversation_id or str(uuid.uuid4())
-        prompt_ids = self.format.prompt_ids(messages)
+        if (size := sum(len(m.content.encode()) for m in messages)) > MAX_EVENT:
+            raise InvalidInput(
+                f"the conversation has {size} bytes, over {MAX_EVENT}; shorten it or start a new one"
+            )
+        prompt_ids = await asyncio.to_thread(self.format.prompt_ids, messages)
         sampling = self._sampling(ask, prompt_ids, messages)
         await self.routes.prepare(ask.policy)
         origin = Origin(ask.caller, conversation_id, ask.source, ask.purpose, ask.consent)

@@ -48,7 +48,7 @@ class Reply:
                 running -= isinstance(event, Ended)
                 self._count(event)
                 yield event
-        await asyncio.gather(*(a.task for a in self.answers if a.task))
+        await asyncio.shield(asyncio.gather(*(a.task for a in self.answers if a.task)))
         errors = [a.error for a in self.answers if a.error]
         if len(errors) == len(self.answers):
             raise errors[0]

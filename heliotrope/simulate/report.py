@@ -16,6 +16,8 @@ from .ledger import Ledger
 from .prompts import kept
 
 BASE = "policy-v0"
+MAX_LENGTH_CONTROL = 0.60
+"""At or above this share of wins for base cut to length, the utility would be length in disguise."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,9 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Whether the policy is better than base beyond doubt, and no request failed."""
-        return self.ci95[0] > 0.5 and self.failed_requests == 0
+        """Whether the policy is better than base beyond doubt, not by length alone, and no request failed."""
+        honest = self.length_control_win_rate < MAX_LENGTH_CONTROL
+        return self.ci95[0] > 0.5 and honest and self.failed_requests == 0
 
 
 async def draw(client: AsyncClient, ledger: Ledger, adapter: str, final: Final) -> Samples:

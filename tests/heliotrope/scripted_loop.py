@@ -33,8 +33,7 @@ from heliotrope.v1 import (
 
 STATES = policy_pb2.PolicyState
 MANIFEST = {
-    "log_positions": {"feedback": 10_000},
-    "metrics": {"loss": 0.61},
+    "metrics": {"loss": 0.61, "preferences": 10_000},
     "verdict": {
         "kl": {"verdict": "pass", "figures": {"nats": 3.25}},
         "held_out_accuracy": {"verdict": "pass", "figures": {"accuracy": 0.7}},

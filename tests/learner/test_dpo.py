@@ -155,8 +155,8 @@ def test_nobody_outweighs_the_cap():
 
     loud, crowd = votes("loud", 300), [vote for i in range(700) for vote in votes(f"u{i}", 1)]
     got = weights(loud + crowd, now=0, half_life=DAY)
-    # 1 % of 1,000 votes is 10 (below 20): 300 votes weigh 10 together, the others 1 each
-    assert sum(got[:300]) == pytest.approx(10)
+    # x = 1 % of the whole 700 + x, so x = 700 / 99 = 7.07 (below 20): 300 votes weigh that together, the others 1 each
+    assert sum(got[:300]) == pytest.approx(700 / 99)
     assert got[300:] == [1.0] * 700
     # of 100,000 votes 1 % would be 1,000: the 20 votes bind
     assert sum(weights(loud + crowd * 142 + votes("x", 300), 0, DAY)[:300]) == pytest.approx(20)

@@ -93,3 +93,16 @@ def test_the_fit_by_hand():
     head = minimise(one, share, share, torch.tensor([False]), ridge=0.5).item()
     assert 1 / (1 + exp(head - 1)) == pytest.approx(0.5 * head, abs=1e-6)
     assert head > 0.9
+
+
+def test_what_is_taken_back_is_forgotten():
+    examples = pairs(12)
+    kept, taken_back = examples[:8], examples[8:]
+    backbone, store = tiny_backbone(2), PreparedStore()
+    changed, never = (RewardModel(backbone, store) for _ in range(2))
+    changed.learn([*kept, *taken_back], now=0)
+    changed.keep(kept, now=0)
+    never.learn(kept, now=0)
+    assert changed.margins(taken_back) == pytest.approx(never.margins(taken_back), abs=1e-5)
+    changed.keep([], now=0)
+    assert changed.margins(kept) == [0.0] * 8

@@ -165,28 +165,25 @@ def test_a_taken_port_is_named_with_a_way_out() -> None:
     run.check_ports(load(None, options))
 
 
-def follower(known: int, now: int, states: tuple[int, ...] = (), slots: tuple[str, ...] = ()) -> Follower:
-    """After 50 comparisons (40 decided) and 50 other events; the newest version has read `known` of `now` events."""
+def follower(known: int, states: tuple[int, ...] = (), slots: tuple[str, ...] = ()) -> Follower:
+    """After 50 comparisons, 40 of them preferences, of which the newest version has seen `known`."""
     ledger = Ledger(thumbs=50)
     ledger.choices.update(a=20, b=20, skip=10)
     made = Follower(AsyncClient(), ledger, min_new=20)
     made.policies = [policy_pb2.Policy(policy_version="policy-v1", state=state) for state in states]  # type: ignore[arg-type]
-    made.manifests = {"policy-v1": {"log_positions": {"feedback": known}}}
-    made.status = admin_pb2.GetStatusResponse(
-        events={"feedback": now}, slots=[admin_pb2.Slot(use=use) for use in slots]
-    )
+    made.manifests = {"policy-v1": {"metrics": {"preferences": known}}}
+    made.status = admin_pb2.GetStatusResponse(slots=[admin_pb2.Slot(use=use) for use in slots])
     return made
 
 
 async def test_the_run_waits_for_a_version_that_is_on_its_way() -> None:
     live, candidate = policy_pb2.POLICY_STATE_LIVE, policy_pb2.POLICY_STATE_CANDIDATE
-    # 100 events, 40 of them decided comparisons: 60 unread events are about 24 preferences, 40 are about 16.
-    assert follower(40, 100, (live,)).unlearned() == pytest.approx(24)
-    assert not follower(40, 100, (live,)).settled(60)
-    assert follower(60, 100, (live,)).settled(60)
-    waiting = follower(60, 100, (candidate,))
+    assert follower(16, (live,)).unlearned() == 24
+    assert not follower(16, (live,)).settled(60)
+    assert follower(24, (live,)).settled(60)
+    waiting = follower(24, (candidate,))
     assert waiting.swap_is_near and not waiting.settled(60)
-    judged = follower(60, 100, (live,))
+    judged = follower(24, (live,))
     judged.restless = True
     assert judged.swap_is_near and not judged.settled(60)
     assert judged.settled(-1), "patience has an end"
