@@ -88,7 +88,8 @@ class Correction(Example):
             rejected_version=self.version,
             strength=1.0,
         )
-        return pair, Demonstration(**common | {"id": f"{self.id}/text"}, response_ids=ids)
+        common["id"] = f"{self.id}/text"
+        return pair, Demonstration(**common, response_ids=ids)
 
 
 class Identified(Protocol):
