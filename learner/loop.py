@@ -95,29 +95,36 @@ def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
     parts.reward.keep(preferences, now)
     parts.store.record(parts.reward.learn(preferences, now))
     shares = _shares(preferences, now, config)
-    settings = _settings(config)
-    trained = train_policy(backbone, preferences, shares, settings, parts.prepared, parts.progress)
+    log.info("training on %d preferences from %s", len(preferences), parent)
+    trained = train_policy(backbone, preferences, shares, _settings(config), parts.prepared, parts.progress)
 
     origin = publish.Origin.of(parent, positions, trained, preferences, parts.reward)
     behaviour = parts.recorder.record(ADAPTER, None if parent == BASE else PARENT)
     unjudged = publish.manifest(origin, config, parts.chat, {}, {})
     shadow = parts.registry.publish_shadow(publish.stage(backbone, behaviour, unjudged))
-    longest = min(config.judge.max_tokens, config.serving.max_tokens)
-    room = min(config.model.max_context - longest, config.dpo.max_tokens - 2 * longest)
-    prompts = parts.inbox.prompts(config.judge.prompts, preferences, room)
-    sampling = Sampling(temperature=config.serving.temperature, max_tokens=longest)
-    parts.inbox.read()
-    rival = parts.inbox.live  # what people have now, which may not be what they had when training began
-    drawn = evidence.draw(parts.sampler, shadow.digest, rival, prompts, sampling)
-    held_out = [p for p in preferences if p.held_out]
-    seen = evidence.gather(backbone, parts.prepared, parts.reward, held_out, drawn, settings)
-    gates = judge.judge(seen, config.judge)
+    gates = judged(parts, shadow.digest, preferences)
 
     metrics = publish.metrics(trained, len(preferences), parts.store.accuracy(), gates)
     manifest = publish.manifest(origin, config, parts.chat, gates, metrics)
     version = parts.registry.publish(publish.stage(backbone, behaviour, manifest))
     parts.inbox.settle(preferences)
     return version
+
+
+def judged(parts: Parts, shadow: str, preferences: list[Preference]) -> dict[str, judge.Gate]:
+    """Every gate's verdict on the trained adapter, from unseen votes and from samples drawn through its shadow."""
+    config = parts.config
+    longest = min(config.judge.max_tokens, config.serving.max_tokens)
+    room = min(config.model.max_context - longest, config.dpo.max_tokens - 2 * longest)
+    prompts = parts.inbox.prompts(config.judge.prompts, preferences, room)
+    sampling = Sampling(temperature=config.serving.temperature, max_tokens=longest)
+    parts.inbox.read()
+    rival = parts.inbox.live  # what people have now, which may not be what they had when training began
+    log.info("judging %s on %d prompts against %s", shadow[:12], len(prompts), rival)
+    drawn = evidence.draw(parts.sampler, shadow, rival, prompts, sampling)
+    held_out = [p for p in preferences if p.held_out]
+    seen = evidence.gather(parts.backbone, parts.prepared, parts.reward, held_out, drawn, _settings(config))
+    return judge.judge(seen, config.judge)
 
 
 def await_decision(parts: Parts, version: str, stop: Event) -> None:
