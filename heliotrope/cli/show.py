@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from heliotrope.client import Client
@@ -95,9 +95,9 @@ def tail(after: int | None, stop: bool, address: str) -> None:
 
 def versions(listed: list[policy_pb2.Policy], title: str) -> Table:
     """A table of versions, newest first."""
-    table = Table(
-        "version", "state", "parent", "examples", "judge", "resident", "in flight", "made", "why", title=title
-    )
+    names = [Column(name, no_wrap=True) for name in ("version", "state", "parent")]
+    rest = ("examples", "judge", "resident", "in flight", "made", "why")
+    table = Table(*names, *rest, title=title)
     for one in listed:
         state = state_name(one.state)
         base = not one.digest
