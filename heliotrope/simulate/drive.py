@@ -62,8 +62,8 @@ def user_id(seed: int, person: Person) -> str:
 
 
 def visits(plan: Plan, population: Population) -> Iterator[tuple[Person, str]]:
-    """Who asks what, in order, without end. Any two visits to one shared prompt are by different people
-    until all had it."""
+    """Who asks what, in order, without end. Visits to one shared prompt are by different people at first; the same
+    ones come back once the rounds of people and of shared prompts meet again."""
     rng = random.Random(f"visits {plan.seed}")
     own = list(asked()[plan.shared :])
     rng.shuffle(own)
