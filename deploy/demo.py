@@ -28,8 +28,9 @@ from deploy.follow import Follower
 from heliotrope.cli.show import versions
 from heliotrope.cli.simulate import table
 from heliotrope.client import AsyncClient
-from heliotrope.config import Config, Section, load
+from heliotrope.config import Config, load
 from heliotrope.errors import ConfigError, HeliotropeError
+from heliotrope.settings.base import Section
 from heliotrope.simulate import report
 from heliotrope.simulate.drive import Crowd, Plan, shared_prompts
 

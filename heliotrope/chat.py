@@ -21,8 +21,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from heliotrope.config import DEFAULT_SYSTEM_PROMPT
 from heliotrope.errors import InvalidInput, ModelError
+from heliotrope.settings.base import DEFAULT_SYSTEM_PROMPT
 from heliotrope.v1 import common_pb2
 
 Role = Literal["system", "user", "assistant"]

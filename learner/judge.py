@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from heliotrope.config import Judge as Settings
 from heliotrope.errors import HeliotropeError
+from heliotrope.settings.learner import Judge as Settings
 
 Verdict = Literal["pass", "fail", "inconclusive", "error"]
 GAINS = ("held_out_accuracy", "reward_win_rate")

@@ -11,8 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from heliotrope.config import Serving
 from heliotrope.errors import ConfigError
+from heliotrope.settings.serving import Serving
 from heliotrope.v1 import (
     admin_pb2,
     admin_pb2_grpc,

@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from heliotrope.config import Serving
 from heliotrope.errors import HeliotropeError, Unavailable
+from heliotrope.settings.serving import Serving
 from serving.engine import Engine
 from serving.interceptor import Gate
 from serving.listeners import Listener, Services, check_ports, private_listener, public_listener

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliotrope.chat import ChatFormat, Message
-from heliotrope.config import DEFAULT_SYSTEM_PROMPT, Config
+from heliotrope.config import Config
 from heliotrope.errors import InvalidInput, ModelError
+from heliotrope.settings.base import DEFAULT_SYSTEM_PROMPT
 
 FOLDER = Config().model.folder
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from heliotrope.config import Config, Section, load
+from heliotrope.config import Config, load
 from heliotrope.errors import ConfigError
+from heliotrope.settings.base import Section
 
 
 def test_a_file_and_overrides_on_top(tmp_path):

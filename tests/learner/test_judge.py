@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heliotrope.config import Judge
+from heliotrope.settings.learner import Judge
 from learner import judge as j
 
 SETTINGS = Judge()

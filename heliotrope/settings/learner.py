@@ -1,0 +1,94 @@
+"""Sections that the learner reads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from heliotrope.settings.base import Section
+
+
+class Learner(Section):
+    """What is learned from, and when."""
+
+    sources: tuple[Literal["human", "simulated", "ai", "auto", "imported"], ...] = ("human",)
+    """Sources of feedback that are trained on."""
+    min_new: int = Field(default=64, ge=1)
+    """New preferences that start an update."""
+    window: int = Field(default=4096, ge=1)
+    """Newest preferences that an update sees."""
+    half_life_days: float = Field(default=30, gt=0)
+    """Age at which a preference weighs half, days."""
+    votes_per_person: int = Field(default=20, ge=1)
+    """Most votes that one person counts for in one update."""
+    person_share: float = Field(default=0.01, gt=0, le=1)
+    """Most weight of one person in one update, as a share of the whole."""
+    held_out: float = Field(default=0.15, ge=0.05, le=0.5)
+    """Share of conversations kept out of training, by hash of the conversation."""
+    poll_seconds: float = Field(default=1.0, gt=0, le=60)
+    """How often the log is looked at when nothing is new."""
+    threads: int = Field(default=0, ge=0, le=256)
+    """CPU threads of training; 0: all cores."""
+    nice: int = Field(default=10, ge=0, le=19)
+    """Niceness of the process: people come first."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of everything random in training."""
+
+
+class Lora(Section):
+    """The adapter's shape."""
+
+    rank: int = Field(default=16, ge=1, le=64)
+    """Rank r."""
+    alpha: float = Field(default=32, gt=0)
+    """Scaling numerator: the update is (alpha / r) B A."""
+    first_layer: int = Field(default=0, ge=0)
+    """First decoder layer that is adapted; the ones below stay frozen and are run once."""
+
+
+class Dpo(Section):
+    """Policy updates."""
+
+    beta: float = Field(default=0.1, gt=0, le=10)
+    """Strength of the pull to the reference, 1 / nats."""
+    learning_rate: float = Field(default=1.5e-3, gt=0, le=1)
+    """Peak step of AdamW."""
+    epochs: int = Field(default=1, ge=1, le=100)
+    """Passes over the window."""
+    token_budget: int = Field(default=2048, ge=64)
+    """Tokens of one batch, padding included."""
+    batch_pairs: int = Field(default=8, ge=1)
+    """Pairs of one optimiser step."""
+    grad_clip: float = Field(default=1.0, gt=0)
+    """Largest gradient norm."""
+    max_tokens: int = Field(default=1024, ge=32)
+    """Longest row; longer examples are shortened on the prompt's side or refused."""
+
+
+class Reward(Section):
+    """The reward model."""
+
+    ridge: float = Field(default=30.0, gt=0)
+    """Pull of the head to zero: larger trusts the votes less."""
+    margin: float = Field(default=0.0, ge=0, le=10)
+    """Reward difference asked of the strongest preference; proportional below."""
+
+
+class Judge(Section):
+    """Gates between training and people."""
+
+    prompts: int = Field(default=24, ge=1, le=1024)
+    """Fresh prompts that the candidate answers."""
+    max_tokens: int = Field(default=64, ge=1, le=8192)
+    """Longest judged sample."""
+    min_accuracy: float = Field(default=0.5, ge=0, le=1)
+    """Held-out preference accuracy that the candidate must exceed."""
+    min_held_out: int = Field(default=8, ge=1)
+    """With fewer held-out preferences the accuracy gate is inconclusive."""
+    max_kl: float = Field(default=30, gt=0)
+    """Largest mean KL to base, nats a response."""
+    max_length_ratio: float = Field(default=2.0, gt=1)
+    """Mean length may change by at most this factor against the parent, either way."""
+    max_repetition: float = Field(default=0.3, gt=0, le=1)
+    """Largest mean share of repeated 4-grams in a sample."""
