@@ -13,7 +13,7 @@ from torch import Tensor
 from heliotrope.errors import FailedPrecondition, ModelError
 from learner.backbone import Backbone
 from learner.examples import Preference, rows_of
-from learner.losses import DpoLoss, dpo
+from learner.losses import Both, DpoForm, DpoLoss, Variant, dpo
 from learner.prepared import PreparedStore, log_ratios, sum_by_response
 from learner.rows import Batch, Row, batches
 
@@ -31,8 +31,14 @@ class DpoSettings:
     token_budget: int = 2048
     grad_clip: float = 1.0
     max_tokens: int = 1024
+    variant: Variant = "sigmoid"
     label_smoothing: float = 0.0
     seed: int = 1
+
+    @property
+    def form(self) -> DpoForm:
+        """The loss on pairs."""
+        return DpoForm(self.beta, self.variant, self.label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ def evaluate(
         return None
     ratios = torch.stack(list(log_ratios(backbone, rows, store, adapter, settings.token_budget).values()))
     base = torch.zeros(len(rows))
-    loss = dpo(ratios[:, 0], ratios[:, 1], base, base, settings.beta)
+    loss = dpo(Both(ratios[:, 0], ratios[:, 1]), Both(base, base), DpoForm(settings.beta))
     return _summary([(torch.ones(len(rows)), loss, -ratios.mean(1))])
 
 
@@ -186,14 +192,13 @@ def _loss(
     logprobs = backbone.logprobs(batch, adapter, store.states(backbone, batch))
     policy = sum_by_response(logprobs, batch).view(-1, 2)
     reference = store.reference(batch).view(-1, 2)
+    lengths = torch.bincount(batch.owners).view(-1, 2)
     loss = dpo(
-        policy[:, 0],
-        policy[:, 1],
-        reference[:, 0],
-        reference[:, 1],
-        settings.beta,
+        Both(policy[:, 0], policy[:, 1]),
+        Both(reference[:, 0], reference[:, 1]),
+        settings.form,
         weights,
-        settings.label_smoothing,
+        Both(lengths[:, 0], lengths[:, 1]),
     )
     return loss, (reference - policy.detach()).mean(1)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from heliotrope.settings.base import Section
 
@@ -51,7 +51,11 @@ class Dpo(Section):
     """Policy updates."""
 
     beta: float = Field(default=0.1, gt=0, le=10)
-    """Strength of the pull to the reference, 1 / nats."""
+    """Strength of the pull to the reference, 1 / nats; IPO's tau."""
+    variant: Literal["sigmoid", "conservative", "robust", "ipo"] = "sigmoid"
+    """Loss on pairs: `conservative` and `robust` allow for wrong labels, `ipo` for too sure ones (docs/maths.md)."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """Share of labels taken to be the wrong way round; with `conservative` or `robust` only."""
     learning_rate: float = Field(default=1.5e-3, gt=0, le=1)
     """Peak step of AdamW."""
     epochs: int = Field(default=1, ge=1, le=100)
@@ -64,6 +68,12 @@ class Dpo(Section):
     """Largest gradient norm."""
     max_tokens: int = Field(default=1024, ge=32)
     """Longest row; longer examples are shortened on the prompt's side or refused."""
+
+    @model_validator(mode="after")
+    def _flips_need_a_loss_that_knows_them(self) -> Self:
+        if self.label_smoothing and self.variant not in ("conservative", "robust"):
+            raise ValueError(f"dpo.label_smoothing does nothing in {self.variant}; set dpo.variant to robust")
+        return self
 
 
 class Reward(Section):

@@ -28,6 +28,7 @@ def test_a_file_and_overrides_on_top(tmp_path):
         ("rollout.mode=yolo", r"rollout\.mode = 'yolo': .*'auto' or 'manual'"),
         ("http_port=1", r"'http_port=1' is not of the form section\.key=value"),
         ("dpo.beta=nan", r"dpo\.beta = nan"),
+        ("dpo.label_smoothing=0.2", r"does nothing in sigmoid; set dpo\.variant to robust"),
     ],
 )
 def test_bad_values_name_themselves_and_the_remedy(override, message):
