@@ -1,13 +1,16 @@
 """The one door to the log: append durably, read from positions. Facts in the past tense, never changed.
 
 Topics: `exchanges` (what was answered), `feedback` (judgements, consent, erasure), `policy` (states of versions).
-Offsets rise within a topic, from 1, not always by one. Two implementations keep one contract suite: SqliteLog here,
-Kafka for more machines.
+A topic has partitions, from 0; offsets rise within a partition, from 1, not always by one. Two implementations keep one
+contract suite: SqliteLog, embedded, with one partition a topic; KafkaLog for more machines.
+
+An event may be read more than once (Kafka delivers at least once), and events of different partitions in any order:
+readers drop known event ids, in the transaction that stores what they derived and their positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +20,9 @@ from heliotrope.v1.events_pb2 import Event
 EXCHANGES, FEEDBACK, POLICY = TOPICS = ("exchanges", "feedback", "policy")
 MAX_BYTES = 900 * 1024
 """Largest serialised event: 900 KiB, under Kafka's default of 1 MiB with room for headers."""
+
+Positions = Mapping[str, int]
+"""How far a reader has come: by `place`, the offset that it read last. A place that is missing is read from its beginning."""
 
 _TOPIC = {
     "response_started": EXCHANGES,
@@ -47,37 +53,56 @@ class Record:
     """One place of a topic. `event` is None where the stored bytes do not parse; `problem` then says why."""
 
     topic: str
+    partition: int
     offset: int
     event: Event | None
     problem: str = ""
+
+    @property
+    def place(self) -> str:
+        """Topic and partition: the key of its position."""
+        return place(self.topic, self.partition)
 
 
 class Log(Protocol):
     """Append-only. One process writes, any number read."""
 
     def append(self, events: Sequence[Event]) -> list[int]:
-        """Commit all or none, durably; the offset of each.
+        """Commit durably, in the order given; the offset of each in the partition of its key.
 
-        An event whose id is in the log already, or twice in the batch, is dropped and gets the first one's offset.
-        Raises InvalidInput (no id, no content), EventTooLarge, LogFull or LogError; then nothing was written.
+        Raises InvalidInput (no id, no content) and EventTooLarge before anything is written, else LogFull or LogError.
         """
         ...
 
-    def read(self, topic: str, after: int, limit: int) -> list[Record]:
-        """At most `limit` records of a topic with offset > `after`, rising. Raises LogError."""
+    def read(self, topic: str, after: Positions, limit: int) -> list[Record]:
+        """At most `limit` records of a topic after the positions, rising within each partition. Raises LogError."""
         ...
 
-    def find(self, event_id: str) -> Event | None:
-        """The event of that id; None when it was never committed, or cannot be read."""
-        ...
-
-    def end(self, topic: str) -> int:
-        """The newest offset of a topic; 0 when it is empty."""
+    def end(self, topic: str) -> dict[str, int]:
+        """The newest offset of each partition of a topic, by place; 0 when it is empty. Raises LogError."""
         ...
 
     def close(self) -> None:
         """Let go of files and connections; idempotent."""
         ...
+
+
+class Store(Log, Protocol):
+    """A log that knows its events by id: `append` commits all or none, and drops an event whose id it has, or meets
+    twice in the batch, giving it the first one's offset."""
+
+    def find(self, event_id: str) -> Event | None:
+        """The event of that id; None when it was never committed, or cannot be read."""
+        ...
+
+    def count(self, topic: str) -> int:
+        """Events in a topic."""
+        ...
+
+
+def place(topic: str, partition: int = 0) -> str:
+    """A partition's name in positions, manifests and messages: "feedback/3"."""
+    return f"{topic}/{partition}"
 
 
 def topic_of(event: Event) -> str:
@@ -108,8 +133,9 @@ def pack(event: Event) -> bytes:
     return value
 
 
-def read_all(log: Log, topic: str, after: int = 0, page: int = 500) -> Iterator[Record]:
-    """Every record of a topic after a position, until the end as it is then."""
-    while records := log.read(topic, after, page):
+def read_all(log: Log, topic: str, after: Positions | None = None, page: int = 500) -> Iterator[Record]:
+    """Every record of a topic after the positions (None: from the beginning), until the end as it is then."""
+    positions = dict(after or {})
+    while records := log.read(topic, positions, page):
         yield from records
-        after = records[-1].offset
+        positions |= {record.place: record.offset for record in records}

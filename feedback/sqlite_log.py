@@ -18,8 +18,9 @@ from typing import TextIO
 from google.protobuf.message import DecodeError
 from sqlite_utils import Database
 
-from feedback.log import LogFull, Record, key_of, pack, topic_of
+from feedback.log import LogFull, Positions, Record, key_of, pack, place, topic_of
 from heliotrope.errors import LogError
+from heliotrope.failpoints import reach
 from heliotrope.v1.events_pb2 import Event
 
 _PUT = "INSERT INTO events (topic, key, event_id, crc, value) VALUES (?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
@@ -27,6 +28,9 @@ _GET = (
     "SELECT offset, event_id, crc, value FROM events WHERE topic = ? AND offset > ? ORDER BY offset LIMIT ?"
 )
 _FIND = "SELECT event_id, crc, value FROM events WHERE event_id = ?"
+
+CHECKPOINT_BYTES, ROW_BYTES = 4 << 20, 4096
+"""Bytes between two checkpoints; a row is taken for its value and one page."""
 
 
 def _create(database: Database) -> None:
@@ -47,7 +51,7 @@ MIGRATIONS = (_create, _add_checksum)
 
 
 class SqliteLog:
-    """`Log` in the SQLite file at `path`, made with its folder unless `read_only`. For any thread.
+    """`Store` in the SQLite file at `path`, made with its folder unless `read_only`; partition 0 only. For any thread.
 
     A read-only log whose file is not there yet reads as empty, and finds it once serving has made it. Raises LogError
     when another process writes the file already, a newer program made it, or SQLite cannot use it.
@@ -59,12 +63,12 @@ class SqliteLog:
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._owner: TextIO | None = None
-        self._closed = False
+        self._closed, self._unmoved = False, 0
         if not read_only:
             self._open_writer()
 
     def append(self, events: Sequence[Event]) -> list[int]:
-        """See `Log.append`."""
+        """See `Log.append` and `Store`."""
         rows = [(topic_of(event), key_of(event), event.event_id, pack(event)) for event in events]
         with self._write_lock, self._errors():
             if self._writer is None:
@@ -72,25 +76,28 @@ class SqliteLog:
                     f"the log {self.path} is closed or open for reading only; only serving writes it"
                 )
             with _transaction(self._writer) as connection:
-                return [_put(connection, *row) for row in rows]
+                offsets = [_put(connection, *row) for row in rows]
+                reach("before commit")
+            self._checkpoint(sum(len(value) + ROW_BYTES for *_, value in rows))
+            return offsets
 
-    def read(self, topic: str, after: int, limit: int) -> list[Record]:
+    def read(self, topic: str, after: Positions, limit: int) -> list[Record]:
         """See `Log.read`."""
-        rows = self._query(_GET, (topic, after, limit))
-        return [Record(topic, offset, *_unpack(*stored)) for offset, *stored in rows]
+        rows = self._query(_GET, (topic, after.get(place(topic), 0), limit))
+        return [Record(topic, 0, offset, *_unpack(*stored)) for offset, *stored in rows]
 
     def find(self, event_id: str) -> Event | None:
-        """See `Log.find`."""
+        """See `Store.find`."""
         rows = self._query(_FIND, (event_id,))
         return _unpack(*rows[0])[0] if rows else None
 
-    def end(self, topic: str) -> int:
+    def end(self, topic: str) -> dict[str, int]:
         """See `Log.end`."""
         rows = self._query("SELECT coalesce(max(offset), 0) FROM events WHERE topic = ?", (topic,))
-        return rows[0][0] if rows else 0
+        return {place(topic): rows[0][0] if rows else 0}
 
     def count(self, topic: str) -> int:
-        """Events in a topic."""
+        """See `Store.count`."""
         rows = self._query("SELECT count(*) FROM events WHERE topic = ?", (topic,))
         return rows[0][0] if rows else 0
 
@@ -107,6 +114,14 @@ class SqliteLog:
                     held.close()
             self._reader = self._writer = self._owner = None
 
+    def _checkpoint(self, written: int) -> None:
+        """Move what was written into the file every CHECKPOINT_BYTES, as far as readers let it."""
+        self._unmoved += written
+        if self._unmoved >= CHECKPOINT_BYTES and self._writer is not None:
+            reach("in a checkpoint")
+            self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._unmoved = 0
+
     def _open_writer(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +130,7 @@ class SqliteLog:
                 self._writer = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 self._writer.execute("PRAGMA synchronous = FULL")
+                self._writer.execute("PRAGMA wal_autocheckpoint = 0")  # see _checkpoint
                 _migrate(self._writer, self.path)
         except OSError as error:
             raise LogError(

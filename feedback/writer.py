@@ -16,6 +16,7 @@ from concurrent.futures import Future
 
 from feedback.log import Event, Log, pack, topic_of
 from heliotrope.errors import HeliotropeError, LogError, ResourceExhausted, Unavailable
+from heliotrope.failpoints import reach
 
 SCHEMA = 1
 
@@ -123,6 +124,7 @@ class LogWriter:
             for _, future in live:
                 future.set_exception(error)
             return
+        reach("between commit and reply")
         for (_, future), offset in zip(live, offsets, strict=True):
             future.set_result(offset)
 

@@ -20,10 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from heliotrope.adapter_files import ALLOWED, REQUIRED, WEIGHTS, check_config, check_entries, check_tensors
 from heliotrope.errors import AlreadyExists, NotFound, RegistryError, TamperedAdapter, TornAdapter
+from heliotrope.failpoints import reach
 
 READY, MANIFEST = "READY", "manifest.json"
 _VERSION = re.compile(r"policy-v([1-9][0-9]{0,8})")
@@ -43,7 +44,7 @@ class GateVerdict(BaseModel):
 
 class Manifest(BaseModel):
     """Everything needed to know, and to make again, one version. `version`, `files`, `created_at` are the registry's;
-    `passed` is the judge's word on all of `verdict` (learner/judge.py)."""
+    `passed` is the judge's word on all of `verdict` (learner/judge.py). log_positions: offset by place, "feedback/3"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,6 +64,11 @@ class Manifest(BaseModel):
     verdict: dict[str, GateVerdict] = {}
     passed: bool = False
     created_at: str = ""
+
+    @field_validator("log_positions")
+    @classmethod
+    def _topics_had_no_partitions_once(cls, positions: dict[str, int]) -> dict[str, int]:
+        return {name if "/" in name else f"{name}/0": offset for name, offset in positions.items()}
 
     @model_validator(mode="after")
     def _any_gate_can_veto(self) -> Manifest:
@@ -251,6 +257,7 @@ def _finish(folder: Path, manifest: Manifest, name: str) -> None:
     unready = folder / f".{READY}"
     unready.write_text(_sha256(folder / MANIFEST))
     _fsync(unready)
+    reach("between files and READY")
     unready.rename(folder / READY)
     _fsync(folder)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 
 from feedback.join import Joiner, Preference
-from feedback.log import EXCHANGES, FEEDBACK, POLICY, TOPICS, Log, Record, read_all
+from feedback.log import EXCHANGES, FEEDBACK, POLICY, Log, Positions, Record, read_all
 from heliotrope.policies import PolicyTable
 
 PromptIds = tuple[int, ...]
@@ -23,16 +22,16 @@ class Inbox:
         self._known: set[str] = set()
         self._prompts: OrderedDict[PromptIds, None] = OrderedDict()
         self.table = PolicyTable()
-        self.positions: dict[str, int] = dict.fromkeys(TOPICS, 0)
+        self.positions: dict[str, int] = {}
 
-    def read(self, until: Mapping[str, int] | None = None) -> int:
-        """Take in what is new (up to `until`, positions by topic); how many records that was."""
+    def read(self, until: Positions | None = None) -> int:
+        """Take in what is new (up to `until`); how many records that was."""
         count = 0
         for topic in (POLICY, EXCHANGES, FEEDBACK):
-            for record in read_all(self._log, topic, self.positions[topic]):
-                if until is not None and record.offset > until.get(topic, 0):
-                    break
-                self.positions[topic] = record.offset
+            for record in read_all(self._log, topic, self.positions):
+                if until is not None and record.offset > until.get(record.place, 0):
+                    continue
+                self.positions[record.place] = record.offset
                 self._take(record)
                 count += 1
         return count

@@ -68,7 +68,7 @@ def build(
         closers.callback(writer.stop)
         reader = SqliteLog(config.paths.log, read_only=True)  # reads never wait for a commit
         closers.callback(reader.close)
-        server = _wire(config, engine, chat, Journal(reader, writer.append, reader.count), vocabulary)
+        server = _wire(config, engine, chat, Journal(reader, writer.append), vocabulary)
         server.closers = closers.pop_all()
         return server
 

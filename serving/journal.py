@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
-from feedback.log import Log, read_all
+from feedback.log import Store, place, read_all
 from heliotrope.errors import HeliotropeError
 from heliotrope.v1 import common_pb2, events_pb2
 from serving.caller import Caller
@@ -34,12 +34,11 @@ class Origin:
 
 @dataclass
 class Journal:
-    """One producer's hand on the log. write: makes events durable before it returns (group commit). count: events in a topic.
-    pulse: beats at every commit."""
+    """One producer's hand on the log. store: what it wrote, on this machine. write: makes events durable before it
+    returns (group commit). pulse: beats at every commit."""
 
-    log: Log
+    store: Store
     write: Callable[[events_pb2.Event], Awaitable[int]]
-    count: Callable[[str], int]
     clock: Callable[[], float] = time.time
     pulse: Pulse = field(default_factory=Pulse)
     owed: deque[events_pb2.Event] = field(default_factory=lambda: deque(maxlen=MAX_OWED))
@@ -80,11 +79,15 @@ class Journal:
 
     def find(self, event_id: str) -> events_pb2.Event | None:
         """The event of that id, if it was ever committed."""
-        return self.log.find(event_id)
+        return self.store.find(event_id)
+
+    def end(self, topic: str) -> int:
+        """Position of the newest event of a topic; 0 when there is none."""
+        return self.store.end(topic)[place(topic)]
 
     def events(self, topic: str, after: int = 0) -> Iterator[tuple[int, events_pb2.Event]]:
         """Position and event of all that a topic holds after a position, oldest first; what cannot be read is left out."""
-        for record in read_all(self.log, topic, after):
+        for record in read_all(self.store, topic, {place(topic): after}):
             if record.event is None:
                 logger.error("%s %d is left out: %s", topic, record.offset, record.problem)
             else:

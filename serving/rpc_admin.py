@@ -40,7 +40,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             in_flight=len(self.replies.running), uptime_seconds=time.monotonic() - self.ready_at,
             base_digest=self.desk.base_digest, rollout_mode=self.desk.mode, epoch=table.epoch,
             in_flight_at_last_swap=self.desk.in_flight_at_last_swap, lora_ops=getattr(self.engine, "lora_ops", ""),
-            events={topic: self.journal.count(topic) for topic in TOPICS},
+            events={topic: self.journal.store.count(topic) for topic in TOPICS},
         )  # fmt: skip
         for slot in swapper.table.residents():
             running = swapper.table.in_flight(slot.adapter)
@@ -53,7 +53,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.TailFeedbackRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[admin_pb2.TailFeedbackResponse]:
         """Judgements from a position on, then as they are committed."""
-        position = request.after if request.HasField("after") else self.journal.log.end("feedback")
+        position = request.after if request.HasField("after") else self.journal.end("feedback")
         while True:
             changed = self.journal.pulse.next()
             for newer, event in self.journal.events("feedback", position):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from feedback.log import Log
 from heliotrope.v1 import events_pb2
 
 
@@ -17,3 +18,8 @@ def vote(event_id: str) -> events_pb2.Event:
     event = events_pb2.Event(event_id=event_id, conversation_id="c1", user="u1")
     event.feedback_given.feedback.thumb.up = True
     return event
+
+
+def newest(log: Log, topic: str) -> int:
+    """The newest offset of a topic where all its events have one key."""
+    return max(log.end(topic).values())

@@ -12,7 +12,7 @@ from feedback.log import MAX_BYTES, TOPICS, Log
 from feedback.sqlite_log import SqliteLog
 from heliotrope.errors import InvalidInput
 from heliotrope.v1 import events_pb2
-from tests.feedback.log_events import exchange, vote
+from tests.feedback.log_events import exchange, newest, vote
 
 
 @pytest.fixture(params=[SqliteLog])
@@ -23,8 +23,8 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
 
 
 def test_an_empty_log_has_nothing(log: Log) -> None:
-    assert [log.end(topic) for topic in TOPICS] == [0, 0, 0]
-    assert log.read("feedback", 0, 10) == []
+    assert [newest(log, topic) for topic in TOPICS] == [0, 0, 0]
+    assert log.read("feedback", {}, 10) == []
     assert log.find("no such event") is None
     assert log.append([]) == []
 
@@ -33,25 +33,25 @@ def test_offsets_rise_in_each_topic(log: Log) -> None:
     policy = events_pb2.Event(event_id="p")
     policy.policy_state_changed.epoch = 1
     given = log.append([exchange("a"), vote("b"), exchange("c"), policy, vote("d")])
-    assert [r.offset for r in log.read("exchanges", 0, 9)] == [given[0], given[2]]
-    assert [r.offset for r in log.read("feedback", 0, 9)] == [given[1], given[4]]
+    assert [r.offset for r in log.read("exchanges", {}, 9)] == [given[0], given[2]]
+    assert [r.offset for r in log.read("feedback", {}, 9)] == [given[1], given[4]]
     assert 0 < given[0] < given[2] and 0 < given[1] < given[4]
-    assert [log.end(topic) for topic in TOPICS] == [given[2], given[4], given[3]]
+    assert [newest(log, topic) for topic in TOPICS] == [given[2], given[4], given[3]]
 
 
 def test_reading_goes_on_after_a_position_and_stops_at_the_limit(log: Log) -> None:
     log.append([exchange(f"e{i}", text=str(i)) for i in range(5)])
-    first = log.read("exchanges", 0, 2)
-    rest = log.read("exchanges", first[-1].offset, 10)
+    first = log.read("exchanges", {}, 2)
+    rest = log.read("exchanges", {first[-1].place: first[-1].offset}, 10)
     assert [r.event.response_served.text for r in (*first, *rest) if r.event] == ["0", "1", "2", "3", "4"]
-    assert len(first) == 2 and log.read("exchanges", rest[-1].offset, 10) == []
+    assert len(first) == 2 and log.read("exchanges", {rest[-1].place: rest[-1].offset}, 10) == []
 
 
 def test_what_is_read_equals_what_was_written(log: Log) -> None:
     event = exchange("a", text="naïve – 日本語 \0 text")
     event.response_served.prompt_token_ids.extend([0, 49151])
     log.append([event])
-    assert log.read("exchanges", 0, 1)[0].event == event == log.find("a")
+    assert log.read("exchanges", {}, 1)[0].event == event == log.find("a")
 
 
 def test_a_repeat_is_dropped_and_yields_the_first_offset(log: Log) -> None:
@@ -62,21 +62,21 @@ def test_a_repeat_is_dropped_and_yields_the_first_offset(log: Log) -> None:
     assert repeated == first and third > second
     kept = log.find("a")
     assert kept is not None and kept.feedback_given.feedback.thumb.up is True
-    assert [r.offset for r in log.read("feedback", 0, 9)] == [first, second, third]
+    assert [r.offset for r in log.read("feedback", {}, 9)] == [first, second, third]
 
 
 def test_a_repeat_inside_one_batch_is_dropped_too(log: Log) -> None:
     a1, a2, b, a3 = log.append([vote("a"), vote("a"), vote("b"), vote("a")])
     assert a1 == a2 == a3 < b
-    assert [r.offset for r in log.read("feedback", 0, 10)] == [a1, b]
+    assert [r.offset for r in log.read("feedback", {}, 10)] == [a1, b]
 
 
 def test_what_is_too_large_is_refused_with_both_sizes_and_nothing_of_its_batch_is_written(log: Log) -> None:
     room = MAX_BYTES - exchange("b", text="x" * 500_000).ByteSize() + 500_000
     with pytest.raises(InvalidInput, match=r"921,601 bytes and the log takes at most 921,600 \(900 KiB\)"):
         log.append([vote("a"), exchange("b", text="x" * (room + 1))])
-    assert log.end("feedback") == log.end("exchanges") == 0
-    assert log.append([exchange("b", text="x" * room)]) == [log.end("exchanges")]
+    assert newest(log, "feedback") == newest(log, "exchanges") == 0
+    assert log.append([exchange("b", text="x" * room)]) == [newest(log, "exchanges")]
 
 
 def test_an_event_without_id_or_content_is_refused(log: Log) -> None:
@@ -84,7 +84,7 @@ def test_an_event_without_id_or_content_is_refused(log: Log) -> None:
         log.append([vote("")])
     with pytest.raises(InvalidInput, match="no content"):
         log.append([events_pb2.Event(event_id="a")])
-    assert log.end("feedback") == 0
+    assert newest(log, "feedback") == 0
 
 
 def test_many_threads_append_at_once_and_every_offset_is_given_once(log: Log) -> None:
@@ -100,7 +100,7 @@ def test_many_threads_append_at_once_and_every_offset_is_given_once(log: Log) ->
     for thread in threads:
         thread.join()
     assert len(set(offsets)) == 100
-    assert [r.offset for r in log.read("feedback", 0, 1000)] == sorted(offsets)
+    assert [r.offset for r in log.read("feedback", {}, 1000)] == sorted(offsets)
 
 
 def test_closing_twice_is_harmless(log: Log) -> None:

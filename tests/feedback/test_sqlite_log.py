@@ -13,7 +13,7 @@ from sqlite_utils import Database
 from feedback.log import LogFull
 from feedback.sqlite_log import MIGRATIONS, SqliteLog
 from heliotrope.errors import LogError, ResourceExhausted
-from tests.feedback.log_events import exchange, vote
+from tests.feedback.log_events import exchange, newest, vote
 
 READER = """
 import sys
@@ -21,7 +21,7 @@ from feedback.sqlite_log import SqliteLog
 log = SqliteLog(sys.argv[1], read_only=True)
 print("ready", flush=True)
 for line in sys.stdin:
-    print(log.end("feedback"), *[r.event.event_id for r in log.read("feedback", int(line), 100)], flush=True)
+    print(log.end("feedback")["feedback/0"], *[r.event.event_id for r in log.read("feedback", {"feedback/0": int(line)}, 100)], flush=True)
 """
 
 
@@ -55,7 +55,7 @@ def test_a_reader_that_comes_after_the_writer_left_reads_all(tmp_path: Path) -> 
     log.append([vote("a")])
     log.close()
     reader = SqliteLog(tmp_path / "events.db", read_only=True)
-    assert reader.end("feedback") == 1
+    assert newest(reader, "feedback") == 1
     reader.close()
 
 
@@ -97,8 +97,8 @@ def test_a_full_disk_refuses_the_whole_batch_and_the_log_goes_on_when_space_retu
     with pytest.raises(LogFull, match="free disk space") as refused:
         log.append(batch)
     assert isinstance(refused.value, LogError) and isinstance(refused.value, ResourceExhausted)
-    assert log.find("small") is None and log.end("exchanges") == 0 and log.end("feedback") == 1
-    assert log.append([vote("fits")]) == [log.end("feedback")], "what fits is still taken"
+    assert log.find("small") is None and newest(log, "exchanges") == 0 and newest(log, "feedback") == 1
+    assert log.append([vote("fits")]) == [newest(log, "feedback")], "what fits is still taken"
     log._writer.execute("pragma max_page_count = 1000000")
     assert len(set(log.append(batch))) == 11 and log.count("exchanges") == 10
     log.close()
@@ -124,7 +124,7 @@ def test_a_spoiled_row_is_read_as_a_record_without_event_and_does_not_block_the_
         connection.execute(f"update events set {change} where event_id = 'b'")
     connection.close()
     log = SqliteLog(tmp_path / "events.db", read_only=True)
-    records = log.read("feedback", 0, 10)
+    records = log.read("feedback", {}, 10)
     assert [r.offset for r in records] == [1, 2, 3]
     assert [r.event and r.event.event_id for r in records] == ["a", None, "c"]
     assert reason in records[1].problem and "event b" in records[1].problem
@@ -169,5 +169,5 @@ def test_a_file_of_the_first_version_is_read_and_gets_checksums_from_now_on(tmp_
     old.close()
     log = SqliteLog(path)
     log.append([vote("b")])
-    assert [r.event for r in log.read("feedback", 0, 9)] == [vote("a"), vote("b")]
+    assert [r.event for r in log.read("feedback", {}, 9)] == [vote("a"), vote("b")]
     log.close()

@@ -165,14 +165,13 @@ class World:
 
     def events(self, topic: str, what: str) -> list[events_pb2.Event]:
         """The logged events of one kind."""
-        log = self.server.replies.journal.log
+        log = self.server.replies.journal.store
         return [r.event for r in read_all(log, topic) if r.event and r.event.WhichOneof("what") == what]
 
     def counts(self) -> dict[str, int]:
         """Where every topic ends: unchanged means that nothing was written."""
-        return {
-            topic: self.server.replies.journal.log.end(topic) for topic in ("exchanges", "feedback", "policy")
-        }
+        journal = self.server.replies.journal
+        return {topic: journal.end(topic) for topic in ("exchanges", "feedback", "policy")}
 
 
 async def read(call) -> Answered:
