@@ -65,7 +65,9 @@ class Case:
         vote = self.vote
         return {
             "id": vote.event_id + suffix, "event_ids": (vote.event_id, *(a.event_id for a in self.answers)),
-            "prompt_ids": tuple(self.answers[0].served.prompt_token_ids), "user": vote.user,
+            "prompt_ids": tuple(self.answers[0].served.prompt_token_ids),
+            "user": vote.user or vote.event_id,  # a judge whom nobody knows is one of their own
+           
             "conversation": self.answers[0].conversation, "time": seconds(vote), "source": source_name(vote.source),
             "item_id": vote.feedback_given.item_id, "weight": weight, "held_out": self.held_out,
         }  # fmt: skip

@@ -13,6 +13,7 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -101,6 +102,16 @@ class ChatFormat:
     def response_ids(self, text: str) -> list[int]:
         """Token ids of an assistant's answer given as text, without an end token."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def answer_ids(self, text: str) -> list[int]:
+        """Token ids of a whole answer given as text, the end token last."""
+        return [*self.response_ids(text), self.end_id]
+
+    @cached_property
+    def end_id(self) -> int:
+        """The end token with which the template closes an answer."""
+        closed = self._encode([Message("user", "?"), Message("assistant", "!")], generate=False)
+        return next((i for i in reversed(closed) if i in self.eos_ids), min(self.eos_ids))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of drawn ids; special tokens are left out."""

@@ -20,7 +20,7 @@ import grpc
 import grpc.aio
 
 from heliotrope import errors
-from heliotrope.identity import USER_KEY, check_user_id, new_user_id
+from heliotrope.identity import ROLE_KEY, USER_KEY, check_user_id, new_user_id
 from heliotrope.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -29,6 +29,8 @@ from heliotrope.v1 import (
     common_pb2,
     feedback_pb2,
     feedback_pb2_grpc,
+    ingest_pb2,
+    ingest_pb2_grpc,
     policy_pb2,
     policy_pb2_grpc,
     sampler_pb2,
@@ -39,6 +41,7 @@ PUBLIC = "127.0.0.1:50051"
 PRIVATE = "127.0.0.1:50052"
 CALL_SECONDS = 30.0
 PROMOTE_SECONDS = 120.0
+INGEST_SECONDS = 120.0
 STREAM_SECONDS = 600.0
 OPTIONS = [("grpc.max_receive_message_length", 64 << 20)]
 
@@ -146,6 +149,7 @@ class Client:
         self._feedback = feedback_pb2_grpc.FeedbackServiceStub(self._open[0])
         self._policy = policy_pb2_grpc.PolicyServiceStub(self._open[1])
         self._admin = admin_pb2_grpc.AdminServiceStub(self._open[1])
+        self._ingest = ingest_pb2_grpc.IngestServiceStub(self._open[1])
 
     def __enter__(self) -> Self:
         return self
@@ -193,9 +197,23 @@ class Client:
         """Judgements as they are committed; without end unless `stop_at_end` is set."""
         return self._stream(self._admin.TailFeedback, request, self.private, None)
 
-    def _call(self, method: Any, request: Any, address: str, seconds: float = CALL_SECONDS) -> Any:
+    def export(self, request: admin_pb2.ExportRequest) -> Iterator[admin_pb2.ExportResponse]:
+        """What may be learned from, as parts of a file of JSON lines."""
+        return self._stream(self._admin.Export, request, self.private, None)
+
+    def ingest(
+        self, request: ingest_pb2.IngestFeedbackRequest, role: str
+    ) -> ingest_pb2.IngestFeedbackResponse:
+        """Record judgements that do not come from a chat. role: "import", "ai-judge" or "auto"."""
+        method = self._ingest.IngestFeedback
+        return self._call(method, request, self.private, INGEST_SECONDS, ((ROLE_KEY, role),))
+
+    def _call(
+        self, method: Any, request: Any, address: str, seconds: float = CALL_SECONDS,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> Any:  # fmt: skip
         try:
-            return method(request, timeout=seconds, metadata=_metadata(self.user))
+            return method(request, timeout=seconds, metadata=_metadata(self.user) + metadata)
         except grpc.RpcError as error:
             raise explain(error, address) from error
 

@@ -18,6 +18,7 @@ from heliotrope.errors import ConfigError, InvalidInput
 
 USER_KEY = "x-heliotrope-user"
 TENANT_KEY = "x-heliotrope-tenant"
+ROLE_KEY = "x-heliotrope-role"
 DEFAULT_TENANT = "default"
 NAMESPACE = uuid.UUID("6f1d3c52-6c5b-5f55-9d51-8d0a3e5b7a10")
 KEY_BYTES = 32

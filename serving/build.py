@@ -26,6 +26,8 @@ from serving.caller import Caller, caller_of
 from serving.comparisons import Comparisons
 from serving.conversations import Conversations
 from serving.engine import Engine
+from serving.exports import Exports
+from serving.ingest import Ingest
 from serving.journal import Journal
 from serving.listeners import Services
 from serving.policy_desk import PolicyDesk
@@ -95,8 +97,8 @@ def _wire(config: Config, engine: Engine, chat: ChatFormat, journal: Journal, vo
         private_chat=ChatService(replies, tickets, private),
         policy=PolicyService(desk),
         sampler=SamplerService(samples, routes.release_shadow),
-        ingest=IngestService(),
-        admin=AdminService(desk, replies, journal, engine),
+        ingest=IngestService(Ingest(journal, chat, key), private),
+        admin=AdminService(desk, replies, journal, engine, Exports(journal, chat, config.learner.held_out)),
     )
     recovery = partial(recover, journal, conversations, shared, chat.envelope)
     return Server(config.serving, engine, swapper, desk, replies, services, recovery, contextlib.ExitStack())

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from feedback.cases import source_name
 from heliotrope.errors import Unimplemented
 from heliotrope.policies import BASE
 from heliotrope.v1 import admin_pb2, admin_pb2_grpc
 from serving.engine import Engine
+from serving.exports import Exports
 from serving.journal import Journal
 from serving.policy_desk import PolicyDesk
 from serving.reply import Replies
@@ -27,6 +29,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     replies: Replies
     journal: Journal
     engine: Engine
+    exports: Exports
     ready_at: float = field(default_factory=time.monotonic)
 
     async def GetStatus(
@@ -66,17 +69,10 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     async def Export(
         self, request: admin_pb2.ExportRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[admin_pb2.ExportResponse]:
-        """Not built yet."""
-        raise Unimplemented("Export is not built yet; until it is, read the log with TailFeedback")
-        yield  # an async generator, as the interceptor expects of every stream
-
-    async def Import(
-        self, request_iterator: AsyncIterator[admin_pb2.ImportRequest], context: grpc.aio.ServicerContext
-    ) -> admin_pb2.ImportResponse:
-        """Not built yet."""
-        raise Unimplemented(
-            "Import is not built yet; until it is, feedback comes through FeedbackService only"
-        )
+        """What may be learned from, as JSON lines."""
+        sources = {source_name(source) for source in request.sources} or {"human"}
+        async for part in self.exports.parts(request.format, sources):
+            yield part
 
     async def Replay(
         self, request: admin_pb2.ReplayRequest, context: grpc.aio.ServicerContext

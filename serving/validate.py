@@ -143,14 +143,19 @@ def _source(source: common_pb2.Source) -> common_pb2.Source:
 def check_feedback(request: feedback_pb2.GiveFeedbackRequest) -> None:
     """What can be told of a judgement without its tickets. Raises InvalidInput."""
     check_request_id(request.request_id)
-    kind, feedback = request.feedback.WhichOneof("kind"), request.feedback
-    if kind is None:
-        raise InvalidInput("the feedback has no kind; set thumb, comparison, ranking, correction or rating")
+    kind = check_judgement(request.feedback)
     most = MAX_TICKETS if kind == "ranking" else 1
     if not 0 < len(request.feedback_tickets) <= most:
         raise InvalidInput(
             f"there are {len(request.feedback_tickets)} feedback_tickets; a {kind} takes {'1 to ' if most > 1 else ''}{most}"
         )
+
+
+def check_judgement(feedback: feedback_pb2.Feedback) -> str:
+    """What can be told of a judgement by itself; its kind. Raises InvalidInput."""
+    kind = feedback.WhichOneof("kind")
+    if kind is None:
+        raise InvalidInput("the feedback has no kind; set thumb, comparison, ranking, correction or rating")
     if len(feedback.reasons) > MAX_REASONS or not all(_REASON.fullmatch(r) for r in feedback.reasons):
         raise InvalidInput(
             f"reasons {[r[:40] for r in feedback.reasons][:9]} are not at most {MAX_REASONS} of 1 to 32 a-z and '_' each"
@@ -158,6 +163,7 @@ def check_feedback(request: feedback_pb2.GiveFeedbackRequest) -> None:
     if (size := len(feedback.comment.encode())) > MAX_COMMENT:
         raise InvalidInput(f"the comment has {size} bytes; at most {MAX_COMMENT} are taken, so shorten it")
     _KINDS.get(kind, lambda _: None)(feedback)
+    return kind
 
 
 def _comparison(feedback: feedback_pb2.Feedback) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ Private = Annotated[
 Version = Annotated[str, typer.Argument(help="For example policy-v3.")]
 PUBLIC_ADDRESS = "127.0.0.1:50051"
 PRIVATE_ADDRESS = "127.0.0.1:50052"
+HUMAN = ["human"]
 
 
 @app.command()
@@ -109,6 +111,34 @@ def tail(
     from heliotrope.cli import show
 
     show.tail(after, stop, private)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl, or .parquet where pyarrow is.")],
+    form: Annotated[str, typer.Option("--format", help="dpo, kto, reward or sft.")] = "dpo",
+    source: Annotated[list[str], typer.Option("--source", help="Whose feedback; may be repeated.")] = HUMAN,
+    private: Private = PRIVATE_ADDRESS,
+) -> None:
+    """Write what may be learned from in the columns that TRL and Hugging Face datasets read."""
+    from heliotrope.cli import transfer
+
+    raise typer.Exit(transfer.export(form, out, source, private))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSON lines or Parquet; TRL's columns, or HH-RLHF's.")],
+    origin: Annotated[
+        str, typer.Option("--origin", help="Name of the data set, for rows without a `source`; the file's.")
+    ] = "",
+    judge: Annotated[str, typer.Option("--judge", help="Column that says who judged.")] = "judge",
+    private: Private = PRIVATE_ADDRESS,
+) -> None:
+    """Take in an existing preference set. A learner trains on it once learner.sources names `imported`."""
+    from heliotrope.cli import transfer
+
+    raise typer.Exit(transfer.import_(file, origin, judge, private))
 
 
 @app.command()

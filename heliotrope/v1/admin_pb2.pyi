@@ -1,3 +1,4 @@
+from heliotrope.v1 import common_pb2 as _common_pb2
 from heliotrope.v1 import events_pb2 as _events_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -73,30 +74,20 @@ class TailFeedbackResponse(_message.Message):
     def __init__(self, position: _Optional[int] = ..., event: _Optional[_Union[_events_pb2.Event, _Mapping]] = ...) -> None: ...
 
 class ExportRequest(_message.Message):
-    __slots__ = ("format",)
+    __slots__ = ("format", "sources")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
     format: str
-    def __init__(self, format: _Optional[str] = ...) -> None: ...
+    sources: _containers.RepeatedScalarFieldContainer[_common_pb2.Source]
+    def __init__(self, format: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[_common_pb2.Source, str]]] = ...) -> None: ...
 
 class ExportResponse(_message.Message):
-    __slots__ = ("data",)
+    __slots__ = ("data", "rows")
     DATA_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
     data: bytes
-    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
-
-class ImportRequest(_message.Message):
-    __slots__ = ("data",)
-    DATA_FIELD_NUMBER: _ClassVar[int]
-    data: bytes
-    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
-
-class ImportResponse(_message.Message):
-    __slots__ = ("recorded", "quarantined")
-    RECORDED_FIELD_NUMBER: _ClassVar[int]
-    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
-    recorded: int
-    quarantined: int
-    def __init__(self, recorded: _Optional[int] = ..., quarantined: _Optional[int] = ...) -> None: ...
+    rows: int
+    def __init__(self, data: _Optional[bytes] = ..., rows: _Optional[int] = ...) -> None: ...
 
 class ReplayRequest(_message.Message):
     __slots__ = ()

@@ -50,11 +50,6 @@ class AdminServiceStub:
                 request_serializer=heliotrope_dot_v1_dot_admin__pb2.ExportRequest.SerializeToString,
                 response_deserializer=heliotrope_dot_v1_dot_admin__pb2.ExportResponse.FromString,
                 _registered_method=True)
-        self.Import = channel.stream_unary(
-                '/heliotrope.v1.AdminService/Import',
-                request_serializer=heliotrope_dot_v1_dot_admin__pb2.ImportRequest.SerializeToString,
-                response_deserializer=heliotrope_dot_v1_dot_admin__pb2.ImportResponse.FromString,
-                _registered_method=True)
         self.Replay = channel.unary_unary(
                 '/heliotrope.v1.AdminService/Replay',
                 request_serializer=heliotrope_dot_v1_dot_admin__pb2.ReplayRequest.SerializeToString,
@@ -96,14 +91,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Export(self, request, context):
-        """Export writes preferences in the columns of well-known trainers. Not built yet: UNIMPLEMENTED.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Import(self, request_iterator, context):
-        """Import reads an existing preference set. Not built yet: UNIMPLEMENTED.
+        """Export writes what may be learned from as JSON lines in the columns of well-known trainers.
+        Errors: INVALID_ARGUMENT (unknown format).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,11 +143,6 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Export,
                     request_deserializer=heliotrope_dot_v1_dot_admin__pb2.ExportRequest.FromString,
                     response_serializer=heliotrope_dot_v1_dot_admin__pb2.ExportResponse.SerializeToString,
-            ),
-            'Import': grpc.stream_unary_rpc_method_handler(
-                    servicer.Import,
-                    request_deserializer=heliotrope_dot_v1_dot_admin__pb2.ImportRequest.FromString,
-                    response_serializer=heliotrope_dot_v1_dot_admin__pb2.ImportResponse.SerializeToString,
             ),
             'Replay': grpc.unary_unary_rpc_method_handler(
                     servicer.Replay,
@@ -263,33 +247,6 @@ class AdminService:
             '/heliotrope.v1.AdminService/Export',
             heliotrope_dot_v1_dot_admin__pb2.ExportRequest.SerializeToString,
             heliotrope_dot_v1_dot_admin__pb2.ExportResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Import(request_iterator,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.stream_unary(
-            request_iterator,
-            target,
-            '/heliotrope.v1.AdminService/Import',
-            heliotrope_dot_v1_dot_admin__pb2.ImportRequest.SerializeToString,
-            heliotrope_dot_v1_dot_admin__pb2.ImportResponse.FromString,
             options,
             channel_credentials,
             insecure,

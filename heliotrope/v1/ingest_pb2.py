@@ -26,7 +26,7 @@ from heliotrope.v1 import common_pb2 as heliotrope_dot_v1_dot_common__pb2
 from heliotrope.v1 import feedback_pb2 as heliotrope_dot_v1_dot_feedback__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheliotrope/v1/ingest.proto\x12\rheliotrope.v1\x1a\x1aheliotrope/v1/common.proto\x1a\x1cheliotrope/v1/feedback.proto\"\x87\x01\n\x0cIngestedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12(\n\x08messages\x18\x02 \x03(\x0b\x32\x16.heliotrope.v1.Message\x12\x11\n\tresponses\x18\x03 \x03(\t\x12)\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x04 \x01(\x0b\x32\x17.heliotrope.v1.Feedback\"C\n\x15IngestFeedbackRequest\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.heliotrope.v1.IngestedItem\"B\n\x16IngestFeedbackResponse\x12\x10\n\x08recorded\x18\x01 \x01(\r\x12\x16\n\x0erepeated_items\x18\x02 \x01(\r2n\n\rIngestService\x12]\n\x0eIngestFeedback\x12$.heliotrope.v1.IngestFeedbackRequest\x1a%.heliotrope.v1.IngestFeedbackResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheliotrope/v1/ingest.proto\x12\rheliotrope.v1\x1a\x1aheliotrope/v1/common.proto\x1a\x1cheliotrope/v1/feedback.proto\"\xa6\x01\n\x0cIngestedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12(\n\x08messages\x18\x02 \x03(\x0b\x32\x16.heliotrope.v1.Message\x12\x11\n\tresponses\x18\x03 \x03(\t\x12)\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x04 \x01(\x0b\x32\x17.heliotrope.v1.Feedback\x12\r\n\x05judge\x18\x05 \x01(\t\x12\x0e\n\x06origin\x18\x06 \x01(\t\"-\n\x0cRejectedItem\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"C\n\x15IngestFeedbackRequest\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.heliotrope.v1.IngestedItem\"q\n\x16IngestFeedbackResponse\x12\x10\n\x08recorded\x18\x01 \x01(\r\x12\x16\n\x0erepeated_items\x18\x02 \x01(\r\x12-\n\x08rejected\x18\x03 \x03(\x0b\x32\x1b.heliotrope.v1.RejectedItem2n\n\rIngestService\x12]\n\x0eIngestFeedback\x12$.heliotrope.v1.IngestFeedbackRequest\x1a%.heliotrope.v1.IngestFeedbackResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'heliotrope.v1.ingest_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INGESTEDITEM']._serialized_start=104
-  _globals['_INGESTEDITEM']._serialized_end=239
-  _globals['_INGESTFEEDBACKREQUEST']._serialized_start=241
-  _globals['_INGESTFEEDBACKREQUEST']._serialized_end=308
-  _globals['_INGESTFEEDBACKRESPONSE']._serialized_start=310
-  _globals['_INGESTFEEDBACKRESPONSE']._serialized_end=376
-  _globals['_INGESTSERVICE']._serialized_start=378
-  _globals['_INGESTSERVICE']._serialized_end=488
+  _globals['_INGESTEDITEM']._serialized_end=270
+  _globals['_REJECTEDITEM']._serialized_start=272
+  _globals['_REJECTEDITEM']._serialized_end=317
+  _globals['_INGESTFEEDBACKREQUEST']._serialized_start=319
+  _globals['_INGESTFEEDBACKREQUEST']._serialized_end=386
+  _globals['_INGESTFEEDBACKRESPONSE']._serialized_start=388
+  _globals['_INGESTFEEDBACKRESPONSE']._serialized_end=501
+  _globals['_INGESTSERVICE']._serialized_start=503
+  _globals['_INGESTSERVICE']._serialized_end=613
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class IngestServiceStub:
-    """IngestService takes judgements of AI judges, imports and bootstraps. `source` comes from the caller's role.
+    """IngestService takes judgements of AI judges, imports and bootstraps. `source` comes from the caller's role, the
+    metadata `x-heliotrope-role`: import, ai-judge or auto.
     """
 
     def __init__(self, channel):
@@ -43,11 +44,13 @@ class IngestServiceStub:
 
 
 class IngestServiceServicer:
-    """IngestService takes judgements of AI judges, imports and bootstraps. `source` comes from the caller's role.
+    """IngestService takes judgements of AI judges, imports and bootstraps. `source` comes from the caller's role, the
+    metadata `x-heliotrope-role`: import, ai-judge or auto.
     """
 
     def IngestFeedback(self, request, context):
-        """IngestFeedback records a batch; idempotent by item id. Not built yet: UNIMPLEMENTED.
+        """IngestFeedback records a batch; idempotent by item id. Items that are refused do not keep the others out.
+        Errors: PERMISSION_DENIED (no such role), INVALID_ARGUMENT (size of the batch), RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +73,8 @@ def add_IngestServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IngestService:
-    """IngestService takes judgements of AI judges, imports and bootstraps. `source` comes from the caller's role.
+    """IngestService takes judgements of AI judges, imports and bootstraps. `source` comes from the caller's role, the
+    metadata `x-heliotrope-role`: import, ai-judge or auto.
     """
 
     @staticmethod

@@ -245,9 +245,9 @@ PRIVATE = [
     ("long reason", lambda w: w.policies.RollBackPolicy(policy_pb2.RollBackPolicyRequest(reason="x" * 1025)), INVALID, "1025"),
     ("ResumeChat", lambda w: rest(w.chats.ResumeChat(chat_pb2.ResumeChatRequest())), UNBUILT, "Chat"),
     ("ForgetMe", lambda w: w.votes.ForgetMe(feedback_pb2.ForgetMeRequest()), UNBUILT, "operator"),
-    ("IngestFeedback", lambda w: w.ingest.IngestFeedback(ingest_pb2.IngestFeedbackRequest()), UNBUILT, "FeedbackService"),
-    ("Export", lambda w: rest(w.admin.Export(admin_pb2.ExportRequest())), UNBUILT, "TailFeedback"),
-    ("Import", lambda w: w.admin.Import(iter([])), UNBUILT, "FeedbackService"),
+    ("ingest without a role", lambda w: w.ingest.IngestFeedback(ingest_pb2.IngestFeedbackRequest()), DENIED, "x-heliotrope-role"),
+    ("ingest nothing", lambda w: w.ingest.IngestFeedback(ingest_pb2.IngestFeedbackRequest(), metadata=(("x-heliotrope-role", "import"),)), INVALID, "0 items"),
+    ("export to nowhere", lambda w: rest(w.admin.Export(admin_pb2.ExportRequest(format="xml"))), INVALID, "dpo, kto, reward, sft"),
     ("Replay", lambda w: w.admin.Replay(admin_pb2.ReplayRequest()), UNBUILT, "learner"),
     ("Forget", lambda w: w.admin.Forget(admin_pb2.ForgetRequest()), UNBUILT, "state folder"),
 ]  # fmt: skip
