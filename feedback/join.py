@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from feedback.cases import EXAMPLES, Answer, Case, Unusable, kind_of, source_name
 from feedback.examples import Correction, Demonstration, Example, Preference, Thumb, examples_hash
-from feedback.votes import Votes, judged
+from feedback.votes import Votes, judged, person
 from heliotrope.v1 import common_pb2
 from heliotrope.v1.events_pb2 import Event, ResponseServed
 
@@ -99,6 +99,8 @@ class Joiner:
 
     def _teach(self, vote: Event) -> tuple[Example, ...] | str | None:
         """The vote's examples, or why there are none; None while a response has not ended. Fixed once known."""
+        if self._votes.withdrew(person(vote)):
+            return "consent withdrawn"
         if vote.event_id in self._made:
             return self._made[vote.event_id]
         if not (made := self._refusal(vote)):
@@ -122,6 +124,8 @@ class Joiner:
 
     def _refusal(self, event: Event) -> str:
         """Why an event may not be learned from; empty when it may."""
+        if event.sealed:
+            return "erased: its key is destroyed"
         if not event.consent:
             return "no consent"
         if event.purpose == common_pb2.PURPOSE_EVALUATION:

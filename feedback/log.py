@@ -20,6 +20,8 @@ from heliotrope.v1.events_pb2 import Event
 EXCHANGES, FEEDBACK, POLICY = TOPICS = ("exchanges", "feedback", "policy")
 MAX_BYTES = 900 * 1024
 """Largest serialised event: 900 KiB, under Kafka's default of 1 MiB with room for headers."""
+SEAL_BYTES = 64
+"""What sealing may add to it: an event that was taken is never refused for its seal."""
 
 Positions = Mapping[str, int]
 """How far a reader has come: by `place`, the offset that it read last. A place that is missing is read from its beginning."""
@@ -125,7 +127,7 @@ def pack(event: Event) -> bytes:
     if not event.event_id:
         raise InvalidInput("an event has no event_id; give it a UUID so that repeats are dropped")
     value = event.SerializeToString(deterministic=True)
-    if len(value) > MAX_BYTES:
+    if len(value) > MAX_BYTES + (SEAL_BYTES if event.sealed else 0):
         raise EventTooLarge(
             f"event {event.event_id} has {len(value):,} bytes and the log takes at most {MAX_BYTES:,} (900 KiB); "
             f"shorten the messages or the answer"

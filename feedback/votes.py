@@ -59,6 +59,7 @@ class Votes:
         self._given: dict[str, Event] = {}
         self._retracted: set[tuple[Person, str]] = set()
         self._erased: dict[Person, dict[str, Event]] = defaultdict(dict)
+        self._consents: dict[Person, dict[str, Event]] = defaultdict(dict)
 
     def add(self, event: Event) -> bool:
         """Take one event in; whether it was news. Events of other kinds are passed over."""
@@ -71,6 +72,8 @@ class Votes:
         elif what == "erasure_requested":
             who = (event.tenant, event.erasure_requested.user)
             self._erased[who].setdefault(event.event_id, event)
+        elif what == "consent_changed":
+            self._consents[person(event)].setdefault(event.event_id, event)
         return self._size() != before
 
     def standing(self) -> list[Event]:
@@ -85,14 +88,20 @@ class Votes:
         last = [latest(events) for events in asked.values()]
         return sorted((e for e in last if not self._is_gone(e)), key=lambda e: (seconds(e), e.event_id))
 
+    def withdrew(self, who: Person) -> bool:
+        """Whether the last word of a person is that nothing they gave may be learned from."""
+        said = self._consents.get(who)
+        return bool(said) and not latest(said.values()).consent_changed.may_learn
+
     def _is_gone(self, event: Event) -> bool:
         who = person(event)
         if (who, event.event_id) in self._retracted:
             return True
         return any(precedes(event, erasure) for erasure in self._erased.get(who, {}).values())
 
-    def _size(self) -> tuple[int, int, int]:
-        return len(self._given), len(self._retracted), sum(map(len, self._erased.values()))
+    def _size(self) -> tuple[int, ...]:
+        by_person = (sum(map(len, events.values())) for events in (self._erased, self._consents))
+        return len(self._given), len(self._retracted), *by_person
 
 
 def seconds(event: Event) -> float:

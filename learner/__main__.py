@@ -34,12 +34,12 @@ def main() -> int:
         # Passive waits leave the cores to serving; they must be set before torch starts its threads.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from learner.build import build
-        from learner.loop import recover, run
+        from learner.loop import recover_when_able, run
         from learner.progress import show
 
         parts = build(config, show)
         try:
-            recover(parts)
+            recover_when_able(parts, stop)
             run(parts, stop)
         finally:
             parts.close()

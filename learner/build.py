@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from feedback.join import Joiner
+from feedback.sealed_log import SealedReader
 from feedback.sqlite_log import SqliteLog
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
@@ -20,6 +21,7 @@ from learner.loop import PARENT, Parts
 from learner.prepared import PreparedStore
 from learner.reward import RewardModel, RewardSettings
 from learner.samples import Sampler
+from learner.secrets import ServingSecrets
 from learner.store import Store
 
 
@@ -41,14 +43,18 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         margin=config.reward.margin,
     )
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
+    secrets = ServingSecrets(config.serving.private_address)
     joiner = Joiner(settings.sources, settings.held_out, chat.envelope.tokenizer)
     return Parts(
         config=config,
         chat=chat,
-        inbox=Inbox(SqliteLog(config.paths.log, read_only=True), joiner, settings.window),
+        inbox=Inbox(
+            SealedReader(SqliteLog(config.paths.log, read_only=True), secrets), joiner, settings.window
+        ),
         backbone=backbone,
         prepared=prepared,
         reward=RewardModel(backbone, prepared, reward),
+        secrets=secrets,
         store=Store(config.paths.learner),
         sampler=Sampler(config.serving.private_address),
         registry=Registry(config.paths.registry),

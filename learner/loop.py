@@ -15,7 +15,7 @@ from threading import Event
 
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
-from heliotrope.errors import HeliotropeError
+from heliotrope.errors import HeliotropeError, Unavailable
 from heliotrope.policies import BASE, CANDIDATE, number
 from heliotrope.registry import PolicyVersion, Registry
 from heliotrope.v1.common_pb2 import Sampling
@@ -28,6 +28,7 @@ from learner.inbox import Inbox
 from learner.prepared import PreparedStore
 from learner.reward import RewardModel
 from learner.samples import Sampler
+from learner.secrets import ServingSecrets
 from learner.store import Store
 
 log = logging.getLogger("heliotrope.learner")
@@ -50,6 +51,7 @@ class Parts:
     backbone: Backbone
     prepared: PreparedStore
     reward: RewardModel
+    secrets: ServingSecrets
     store: Store
     sampler: Sampler
     registry: Registry
@@ -61,6 +63,7 @@ class Parts:
         self.inbox.close()
         self.store.close()
         self.sampler.close()
+        self.secrets.close()
 
 
 def run(parts: Parts, stop: Event) -> None:
@@ -149,6 +152,17 @@ def start_from_live(parts: Parts) -> str:
     for adapter in (PARENT, ADAPTER):
         parts.backbone.load_adapter(adapter, folder)
     return live
+
+
+def recover_when_able(parts: Parts, stop: Event) -> None:
+    """`recover`, waiting for serving where the log cannot be read without it."""
+    while not stop.is_set():
+        try:
+            recover(parts)
+            return
+        except Unavailable as error:
+            log.info("waiting: %s", error)
+            stop.wait(parts.config.learner.poll_seconds)
 
 
 def recover(parts: Parts) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 
+from feedback.sealed_log import SealedStore
 from feedback.sqlite_log import SqliteLog
 from feedback.writer import LogWriter
 from heliotrope.chat import ChatFormat
@@ -29,6 +30,7 @@ from serving.engine import Engine
 from serving.exports import Exports
 from serving.ingest import Ingest
 from serving.journal import Journal
+from serving.keys import KeyStore
 from serving.listeners import Services
 from serving.policy_desk import PolicyDesk
 from serving.recovery import recover
@@ -39,6 +41,7 @@ from serving.rpc_chat import ChatService
 from serving.rpc_feedback import FeedbackService
 from serving.rpc_ingest import IngestService
 from serving.rpc_policy import PolicyService
+from serving.rpc_privacy import PrivacyService
 from serving.rpc_sampler import SamplerService
 from serving.sample_gate import SampleGate
 from serving.samples import Samples
@@ -64,18 +67,24 @@ def build(
         chat = chat or ChatFormat.load(config.model.folder, config.model.system_prompt)
         vocabulary = vocabulary or vocabulary_of(config.model.folder)
         engine = engine or vllm_engine(config, chat)
-        log = SqliteLog(config.paths.log)
+        keys = KeyStore(config.paths.people_keys, server_key(config.paths.key))
+        closers.callback(keys.close)
+        log = SealedStore(SqliteLog(config.paths.log), keys)
         closers.callback(log.close)
         writer = LogWriter(log)
         closers.callback(writer.stop)
-        reader = SqliteLog(config.paths.log, read_only=True)  # reads never wait for a commit
+        reader = SealedStore(
+            SqliteLog(config.paths.log, read_only=True), keys
+        )  # reads never wait for a commit
         closers.callback(reader.close)
-        server = _wire(config, engine, chat, Journal(reader, writer.append), vocabulary)
+        server = _wire(config, engine, chat, Journal(reader, writer.append), keys, vocabulary)
         server.closers = closers.pop_all()
         return server
 
 
-def _wire(config: Config, engine: Engine, chat: ChatFormat, journal: Journal, vocabulary: int) -> Server:
+def _wire(
+    config: Config, engine: Engine, chat: ChatFormat, journal: Journal, keys: KeyStore, vocabulary: int
+) -> Server:
     key, limits = server_key(config.paths.key), limits_of(config)
     table, registry = PolicyTable(), Registry(config.paths.registry)
     swapper, base = Swapper(engine, registry), chat.envelope.base_digest
@@ -99,6 +108,7 @@ def _wire(config: Config, engine: Engine, chat: ChatFormat, journal: Journal, vo
         sampler=SamplerService(samples, routes.release_shadow),
         ingest=IngestService(Ingest(journal, chat, key), private),
         admin=AdminService(desk, replies, journal, engine, Exports(journal, chat, config.learner.held_out)),
+        privacy=PrivacyService(keys),
     )
     recovery = partial(recover, journal, conversations, shared, chat.envelope)
     return Server(config.serving, engine, swapper, desk, replies, services, recovery, contextlib.ExitStack())

@@ -24,6 +24,8 @@ from heliotrope.v1 import (
     ingest_pb2_grpc,
     policy_pb2,
     policy_pb2_grpc,
+    privacy_pb2,
+    privacy_pb2_grpc,
     sampler_pb2,
     sampler_pb2_grpc,
 )  # fmt: skip
@@ -33,6 +35,7 @@ from serving.rpc_chat import ChatService
 from serving.rpc_feedback import FeedbackService
 from serving.rpc_ingest import IngestService
 from serving.rpc_policy import PolicyService
+from serving.rpc_privacy import PrivacyService
 from serving.rpc_sampler import SamplerService
 
 PUBLIC_BYTES = 2 * 1024 * 1024
@@ -50,6 +53,7 @@ class Services:
     sampler: SamplerService
     ingest: IngestService
     admin: AdminService
+    privacy: PrivacyService
 
 
 class Listener:
@@ -139,6 +143,12 @@ def private_listener(gate: Gate, services: Services) -> Listener:
         services.admin,
         admin_pb2.DESCRIPTOR,
         "AdminService",
+    )
+    listener.add(
+        privacy_pb2_grpc.add_PrivacyServiceServicer_to_server,
+        services.privacy,
+        privacy_pb2.DESCRIPTOR,
+        "PrivacyService",
     )
     listener.reflect()
     return listener

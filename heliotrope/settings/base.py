@@ -48,6 +48,11 @@ class Paths(Section):
         """File of the server key, mode 0600."""
         return self.state / "keys" / "server.key"
 
+    @property
+    def people_keys(self) -> Path:
+        """File of people's keys, mode 0600; only serving opens it."""
+        return self.state / "keys" / "people.db"
+
 
 class Model(Section):
     """The base model, shared by serving and learner."""

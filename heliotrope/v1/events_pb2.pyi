@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Event(_message.Message):
-    __slots__ = ("event_id", "producer_id", "sequence", "time", "tenant", "user", "conversation_id", "source", "purpose", "consent", "schema", "origin", "response_started", "response_served", "feedback_given", "feedback_retracted", "consent_changed", "erasure_requested", "erasure_done", "policy_state_changed")
+    __slots__ = ("event_id", "producer_id", "sequence", "time", "tenant", "user", "conversation_id", "source", "purpose", "consent", "schema", "origin", "sealed", "response_started", "response_served", "feedback_given", "feedback_retracted", "consent_changed", "erasure_requested", "erasure_done", "policy_state_changed")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     PRODUCER_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class Event(_message.Message):
     CONSENT_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_STARTED_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_SERVED_FIELD_NUMBER: _ClassVar[int]
     FEEDBACK_GIVEN_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +47,7 @@ class Event(_message.Message):
     consent: bool
     schema: int
     origin: str
+    sealed: bytes
     response_started: ResponseStarted
     response_served: ResponseServed
     feedback_given: FeedbackGiven
@@ -54,7 +56,7 @@ class Event(_message.Message):
     erasure_requested: ErasureRequested
     erasure_done: ErasureDone
     policy_state_changed: PolicyStateChanged
-    def __init__(self, event_id: _Optional[str] = ..., producer_id: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tenant: _Optional[str] = ..., user: _Optional[str] = ..., conversation_id: _Optional[str] = ..., source: _Optional[_Union[_common_pb2.Source, str]] = ..., purpose: _Optional[_Union[_common_pb2.Purpose, str]] = ..., consent: _Optional[bool] = ..., schema: _Optional[int] = ..., origin: _Optional[str] = ..., response_started: _Optional[_Union[ResponseStarted, _Mapping]] = ..., response_served: _Optional[_Union[ResponseServed, _Mapping]] = ..., feedback_given: _Optional[_Union[FeedbackGiven, _Mapping]] = ..., feedback_retracted: _Optional[_Union[FeedbackRetracted, _Mapping]] = ..., consent_changed: _Optional[_Union[ConsentChanged, _Mapping]] = ..., erasure_requested: _Optional[_Union[ErasureRequested, _Mapping]] = ..., erasure_done: _Optional[_Union[ErasureDone, _Mapping]] = ..., policy_state_changed: _Optional[_Union[PolicyStateChanged, _Mapping]] = ...) -> None: ...
+    def __init__(self, event_id: _Optional[str] = ..., producer_id: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tenant: _Optional[str] = ..., user: _Optional[str] = ..., conversation_id: _Optional[str] = ..., source: _Optional[_Union[_common_pb2.Source, str]] = ..., purpose: _Optional[_Union[_common_pb2.Purpose, str]] = ..., consent: _Optional[bool] = ..., schema: _Optional[int] = ..., origin: _Optional[str] = ..., sealed: _Optional[bytes] = ..., response_started: _Optional[_Union[ResponseStarted, _Mapping]] = ..., response_served: _Optional[_Union[ResponseServed, _Mapping]] = ..., feedback_given: _Optional[_Union[FeedbackGiven, _Mapping]] = ..., feedback_retracted: _Optional[_Union[FeedbackRetracted, _Mapping]] = ..., consent_changed: _Optional[_Union[ConsentChanged, _Mapping]] = ..., erasure_requested: _Optional[_Union[ErasureRequested, _Mapping]] = ..., erasure_done: _Optional[_Union[ErasureDone, _Mapping]] = ..., policy_state_changed: _Optional[_Union[PolicyStateChanged, _Mapping]] = ...) -> None: ...
 
 class ResponseStarted(_message.Message):
     __slots__ = ("response_id", "parent_response_id", "request_id", "adapter", "sampling", "side", "sibling_response_ids", "arm_probability", "item_id", "history")
