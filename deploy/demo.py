@@ -33,6 +33,7 @@ from heliotrope.errors import ConfigError, HeliotropeError
 from heliotrope.settings.base import Section
 from heliotrope.simulate import report
 from heliotrope.simulate.drive import Crowd, Plan, shared_prompts
+from heliotrope.simulate.people import Population
 
 FILE = Path(__file__).with_name("demo.toml")
 START_SECONDS = 300.0
@@ -153,7 +154,8 @@ async def people_and_judgement(
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
         board.say("judged")
-    return _report(follower, live, report.judge(*drawn), began)
+    agreement = report.agreement(drawn[0], Population(demo.seed, demo.people))
+    return _report(follower, live, report.judge(*drawn), agreement, began)
 
 
 async def chat_on(demo: Demo, crowd: Crowd, follower: Follower) -> None:
@@ -183,7 +185,9 @@ async def _either(work: Any, watch: asyncio.Task[None]) -> None:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _report(follower: Follower, live: str, judged: report.Judgement, began: float) -> report.Report:
+def _report(
+    follower: Follower, live: str, judged: report.Judgement, agreement: float | None, began: float
+) -> report.Report:
     ledger = follower.ledger
     console = Console()
     console.print(versions(follower.policies, "Versions"))
@@ -194,7 +198,7 @@ def _report(follower: Follower, live: str, judged: report.Judgement, began: floa
         true_win_rate=judged.true_win_rate, ci95=judged.ci95,
         kl_nats=0.0 if live == report.BASE else report.kl_nats(manifest or {}),
         length_ratio=judged.length_ratio, length_control_win_rate=judged.length_control_win_rate,
-        agreement=ledger.agreement(), in_flight_at_last_swap=follower.status.in_flight_at_last_swap,
+        agreement=agreement, in_flight_at_last_swap=follower.status.in_flight_at_last_swap,
         seconds=time.monotonic() - began, requests=ledger.requests, failed_requests=ledger.failed,
     )  # fmt: skip
 

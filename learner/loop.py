@@ -26,6 +26,7 @@ from learner.dpo import ADAPTER, DpoSettings, Progress, train_policy
 from learner.examples import Preference, rows_of, weights
 from learner.inbox import Inbox
 from learner.prepared import PreparedStore
+from learner.rehearsal import learned_by, lesson
 from learner.reward import RewardModel
 from learner.samples import Sampler
 from learner.secrets import ServingSecrets
@@ -97,8 +98,11 @@ def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
     parent = start_from_live(parts)
     parts.reward.keep(preferences, now)
     parts.store.record(parts.reward.learn(preferences, now))
-    shares = _shares(preferences, now, config)
-    log.info("training on %d preferences from %s", len(preferences), parent)
+    learned = learned_by(parts.registry, parent, preferences)
+    shares = lesson(
+        preferences, _shares(preferences, now, config), learned, config.learner.rehearsal, config.learner.seed
+    )
+    log.info("training from %s on %d of %d preferences", parent, sum(s > 0 for s in shares), len(preferences))
     trained = train_policy(backbone, preferences, shares, _settings(config), parts.prepared, parts.progress)
 
     origin = publish.Origin.of(parent, positions, trained, preferences, parts.reward)

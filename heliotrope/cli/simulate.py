@@ -49,7 +49,7 @@ def table(ledger: Ledger) -> Table:
         "shown one answer only": str(ledger.uncompared),
         "agreement on shared items": "not measured (no shared items)"
         if agreement is None
-        else f"{agreement:.1%}",
+        else f"{agreement:.1%} of {len(ledger.votes)} votes",
         "requests": str(ledger.requests),
         "failed requests": str(ledger.failed),
     }

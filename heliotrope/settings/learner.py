@@ -18,6 +18,8 @@ class Learner(Section):
     """New preferences that start an update."""
     window: int = Field(default=4096, ge=1)
     """Newest preferences that an update sees."""
+    rehearsal: float = Field(default=0.25, ge=0, le=1000)
+    """Preferences learned before that are gone over again for each new one; the recent and weighty more often."""
     half_life_days: float = Field(default=30, gt=0)
     """Age at which a preference weighs half, days."""
     votes_per_person: int = Field(default=20, ge=1)

@@ -13,6 +13,7 @@ from heliotrope.v1 import common_pb2, policy_pb2, sampler_pb2
 
 from .judging import Reply, Samples, length_control, mean_and_interval, wins_by_prompt
 from .ledger import Ledger
+from .people import Population, measured_agreement
 from .prompts import kept
 
 BASE = "policy-v0"
@@ -42,7 +43,8 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Report:
-    """The demo's last line. seconds: wall clock of the whole run. kl_nats: of a response, live against base."""
+    """The demo's last line. seconds: wall clock of the whole run. kl_nats: of a response, live against base.
+    agreement: of two people who both chose a side, on 100 pairs read by six each."""
 
     comparisons: int
     versions: int
@@ -86,6 +88,18 @@ def judge(base: Samples, live: Samples) -> Judgement:
     rate, low, high = mean_and_interval(wins_by_prompt(live, base))
     control, *_ = mean_and_interval(length_control(base, live))
     return Judgement(rate, (low, high), _mean_tokens(live) / max(1e-9, _mean_tokens(base)), control)
+
+
+def agreement(base: Samples, population: Population) -> float | None:
+    """Agreement of the population on base's first two replies to each prompt, each pair shown to six of them.
+
+    The run's own shared items are too few to tell 0.6 from 0.7 (`measured_agreement`). None where nobody chose a side.
+    """
+    pairs = {prompt: (replies[0], replies[1]) for prompt, replies in base.items() if len(replies) > 1}
+    try:
+        return measured_agreement(population, pairs)
+    except ValueError:
+        return None
 
 
 def kl_nats(manifest: Mapping[str, Any]) -> float | None:

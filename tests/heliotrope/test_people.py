@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from heliotrope.simulate import report
 from heliotrope.simulate.judging import Reply
 from heliotrope.simulate.people import Population, agreement, measured_agreement
 from heliotrope.simulate.prompts import asked
@@ -117,3 +118,11 @@ def test_measured_agreement_shows_each_pair_to_different_people() -> None:
         readers = [people[3 * at + number] for number in range(3)]
         by_hand += [(prompt, person.name, person.choose(prompt, a, b)) for person in readers]
     assert measured_agreement(Population(9, 7), pairs, readers=3) == agreement(by_hand)
+
+
+def test_a_report_measures_agreement_on_bases_first_two_answers() -> None:
+    base = {prompt: [*pair(prompt), pair(prompt)[0]] for prompt in PROMPTS}
+    expected = measured_agreement(Population(9, 7), {prompt: pair(prompt) for prompt in PROMPTS})
+    assert report.agreement(base, Population(9, 7)) == expected
+    alone = {prompt: replies[:1] for prompt, replies in base.items()}
+    assert report.agreement(alone, Population(9, 7)) is None
