@@ -59,7 +59,7 @@ class Follower:
         self.policies, self.status = list(listed.policies), status
         if self.newest != before:
             self.moved_at, self.restless = time.monotonic(), False
-        if not self.restless and any(slot.use == "shadow" for slot in status.slots):
+        if not self.restless and any(slot.use == "shadow" and slot.in_flight for slot in status.slots):
             self.moved_at, self.restless = time.monotonic(), True
         for policy in self.policies:
             await self._read(policy.policy_version)

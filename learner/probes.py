@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from heliotrope.chat import ChatFormat, Message
 
+FORCED = 16
+"""Tokens forced of each answer: 256 over 16 prompts are the least that serving takes, and two may be lost."""
+
 PROBES: tuple[tuple[str, str], ...] = (
     (
         "How do I boil an egg?",
@@ -95,9 +98,12 @@ class Probe:
 
 
 def probes(chat: ChatFormat) -> list[Probe]:
-    """The fixed texts as ids of one model's tokenizer: 18 prompts, some 400 forced tokens."""
+    """The fixed texts as ids of one model's tokenizer: 18 prompts, 288 forced tokens.
+
+    Serving pays for every token while people wait: no system prompt, and no more of an answer than is needed.
+    """
     items = []
     for question, answer in PROBES:
-        prompt = chat.prompt_ids([Message("user", question)])
-        items.append(Probe(tuple(prompt + chat.response_ids(answer)), len(prompt)))
+        prompt = chat.prompt_ids([Message("system", ""), Message("user", question)])
+        items.append(Probe(tuple(prompt + chat.response_ids(answer)[:FORCED]), len(prompt)))
     return items

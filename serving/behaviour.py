@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,9 +92,16 @@ def _item(token_ids: list[int], start: int, own: list[float], parent: list[float
     return Item(tuple(token_ids), start, tuple(own), tuple(parent), tuple(base))
 
 
-async def check_behaviour(engine: Engine, adapter: Adapter, items: Sequence[Item], limits: Limits) -> Figures:
-    """Score every item with the loaded adapter. Raises EngineError when it does not speak as recorded."""
-    scores = await asyncio.gather(*(engine.score(item.token_ids, adapter) for item in items))
+async def check_behaviour(
+    engine: Engine, adapter: Adapter, items: Sequence[Item], limits: Limits, pieces: Callable[[], int]
+) -> Figures:
+    """Score every item with the loaded adapter. Raises EngineError when it does not speak as recorded.
+
+    pieces: how many items may be in the engine at once, asked before each lot.
+    """
+    scores: list[list[float]] = []
+    while left := items[len(scores) :]:
+        scores += await asyncio.gather(*(engine.score(i.token_ids, adapter) for i in left[: pieces()]))
     served = [x for item, row in zip(items, scores, strict=True) for x in row[item.start - 1 :]]
     own, parent, base = (
         [x for item in items for x in getattr(item, who)] for who in ("own", "parent", "base")

@@ -53,17 +53,19 @@ class Adapter:
     """One LoRA adapter on disk, read only.
 
     version: `policy-v3`, or `shadow-<sha12>` for one that is only sampled from.
-    digest: sha256 (hex) of its adapter_model.safetensors. path: the folder that holds it.
+    digest: sha256 (hex) of its adapter_model.safetensors. path: the folder that holds it. loaded_as: the name that
+    its slot has in the engine, when that was loaded under another version's.
     """
 
     version: str
     digest: str
     path: Path
+    loaded_as: str = ""
 
     @property
     def name(self) -> str:
         """Version and content together: prefix-cache keys follow the name, so no name ever means two weights."""
-        return f"{self.version}-{self.digest[:12]}"
+        return self.loaded_as or f"{self.version}-{self.digest[:12]}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,10 @@ class Engine(Protocol):
         ...
 
     async def file_hashes(self, adapter: Adapter) -> dict[str, str]:
-        """What `slot_hashes` must equal, computed from the file alone (same cast and scaling)."""
+        """What `slot_hashes` must equal, computed from the file alone (same cast and scaling).
+
+        Raises EngineError when the file is not the one that `adapter.digest` names.
+        """
         ...
 
     async def score(self, token_ids: Sequence[int], adapter: Adapter | None) -> list[float]:

@@ -259,7 +259,7 @@ class VllmEngine:
 
         dtype, rank = getattr(torch, self.dtype), self.settings.max_lora_rank
         try:
-            return await asyncio.to_thread(file_hashes, adapter.path, dtype, rank)
+            return await asyncio.to_thread(file_hashes, adapter.path, dtype, rank, adapter.digest)
         except (ValueError, OSError) as error:
             raise EngineError(f"{adapter.name} cannot be served: {error}") from error
 

@@ -89,9 +89,12 @@ class PolicyDesk:
             self._apply(following, LIVE, reason="the version that was live could not be loaded")
         await self.flush()
 
+    async def _make_live(self, version: str) -> Swapped:
+        return await self.swapper.make_live(number(version), self.table.standing(version).digest)
+
     async def _load_again(self, standing: Standing) -> bool:
         try:
-            await self.swapper.make_live(number(standing.version))
+            await self._make_live(standing.version)
         except (SwapError, NotFound) as error:
             await self.swapper.engine.check()  # a dead engine says nothing about the version
             logger.error("%s was live or good before and cannot be loaded: %s", standing.version, error)
@@ -163,7 +166,7 @@ class PolicyDesk:
             await self.swapper.engine.check()
             before = self.table.live.version
             try:
-                swapped = await self.swapper.make_live(number(version))
+                swapped = await self._make_live(version)
             except (SwapError, NotFound) as error:
                 if self.table.standing(version).state != FAILED:
                     self._apply(version, FAILED, reason=str(error), actor=actor)
@@ -171,7 +174,7 @@ class PolicyDesk:
                 raise
             # Rolled back while this one was loading: that decision is the newer one.
             if self.table.live.version != before:
-                await self.swapper.make_live(number(self.table.live.version))
+                await self._make_live(self.table.live.version)
                 raise FailedPrecondition(
                     f"{version} did not go live: {self.table.live.version} was put back meanwhile; look again"
                 )
@@ -196,12 +199,12 @@ class PolicyDesk:
         self.table.check_epoch(expected_epoch)
         bad, good = self.table.live.version, self._good()
         try:
-            await self.swapper.make_live(number(good))
+            await self._make_live(good)
         except (SwapError, NotFound) as error:
             self._apply(good, FAILED, reason=str(error), actor="operator")
             raise
         if self.table.live.version != bad:  # another move came first: routing follows the table
-            await self.swapper.make_live(number(self.table.live.version))
+            await self._make_live(self.table.live.version)
             raise FailedPrecondition(
                 f"{good} was not put back: {self.table.live.version} went live meanwhile; look again"
             )

@@ -10,6 +10,7 @@ from heliotrope.policies import BASE, PolicyTable, number
 from heliotrope.registry import PolicyVersion, Registry
 from heliotrope.v1 import common_pb2
 from serving.engine import Adapter
+from serving.identity import check_name
 from serving.swap import Swapper
 
 
@@ -64,10 +65,11 @@ class Routes:
         return self._held(await self.swapper.ensure(version))
 
     async def release_shadow(self, digest: str) -> None:
-        """Free the slot of a shadow and delete its folder; one that is not there is fine."""
-        for slot in self.swapper.table.residents():
-            if slot.adapter.digest == digest and slot.adapter.version.startswith("shadow-"):
-                await self.swapper.drop_shadow(slot.adapter)
+        """Delete a shadow's folder; one that is not there is fine.
+
+        Its seat is free for the next one from now on. Until somebody needs it the weights stay there: the version
+        that is published of them then goes live without another load.
+        """
         await asyncio.to_thread(self.registry.drop_shadow, digest)
 
     async def _read(self, version: str) -> PolicyVersion:
@@ -76,6 +78,7 @@ class Routes:
                 f"there is no {version[:80]!r}; name base, live, a listed policy-vN or shadow:<sha256>"
             )
         read = await asyncio.to_thread(self.registry.read, number(version))
+        check_name(read, self.table.standing(version).digest)
         self._check_base(read)
         return read
 

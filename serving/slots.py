@@ -55,7 +55,12 @@ class SlotTable:
 
     def find(self, adapter: Adapter) -> Slot | None:
         """The adapter's slot, ready or not."""
-        return self._slots.get(adapter.name)
+        if slot := self._slots.get(adapter.name):
+            return slot
+        wanted = adapter.version, adapter.digest
+        return next(
+            (s for s in self._slots.values() if (s.adapter.version, s.adapter.digest) == wanted), None
+        )
 
     def holder(self, role: Role) -> Slot | None:
         """Who sits in a single seat."""
@@ -86,6 +91,11 @@ class SlotTable:
             f"the {role} seat is taken"
         )
         self._slots[adapter.name] = replace(self._slots[adapter.name], role=role)
+
+    def adopt(self, resident: Adapter, heir: Adapter) -> None:
+        """A resident becomes another version of the same weights; the engine goes on calling it as it did."""
+        assert (resident.name, resident.digest) == (heir.name, heir.digest), f"{heir} is not what is loaded"
+        self._slots[resident.name] = replace(self._slots[resident.name], adapter=heir)
 
     def leave(self, adapter: Adapter) -> None:
         """The slot is free again. No response may be running on it."""

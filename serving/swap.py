@@ -10,17 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heliotrope.errors import FailedPrecondition, HeliotropeError, NotFound
 from heliotrope.registry import PolicyVersion, Registry
 from serving.behaviour import Limits, check_behaviour, read_record
-from serving.engine import Adapter, Engine, EngineError
-from serving.slots import SLOTS, Role, SlotTable
+from serving.engine import Adapter, Engine
+from serving.identity import check_identity, check_name
+from serving.slots import SLOTS, Role, Slot, SlotTable
 
 log = logging.getLogger(__name__)
+
+UNHURRIED, BESIDE_PEOPLE = 16, 2
+"""Forced texts scored at once while nobody is answered, and while somebody is; the trainer's have some 36 tokens."""
 
 
 class SwapError(FailedPrecondition):
@@ -64,6 +68,9 @@ class Swapper:
         self._swapping, self._shadowing = asyncio.Lock(), asyncio.Lock()
         self._changed = asyncio.Event()
         self._drains: dict[str, asyncio.Task[None]] = {}
+        self._proven: dict[
+            str, Mapping[str, str]
+        ] = {}  # sha256 of the files behind each resident, by its name
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -80,27 +87,26 @@ class Swapper:
     @asynccontextmanager
     async def borrow(self, version: PolicyVersion) -> AsyncIterator[Adapter]:
         """Any version for samples: a resident is used as it is, another one waits for the shadow's seat."""
-        adapter = adapter_of(version)
-        await self.ensure(version)
-        with self.using(adapter):
+        with self.using(await self.ensure(version)) as adapter:
+            assert adapter is not None
             yield adapter
 
     async def ensure(self, version: PolicyVersion) -> Adapter:
         """Make a version resident, in the shadow's seat unless it has another. Raises SwapError."""
         adapter = adapter_of(version)
         async with self._shadowing:
-            while not ((slot := self.table.find(adapter)) and slot.ready):
+            while not ((slot := self._seated(version)) and slot.ready):
                 await self._gone(adapter)
                 await self._vacate_shadow()
                 if self.table.has_room(Role.SHADOW):
                     await self._take(version, Role.SHADOW)
-        return adapter
+        return slot.adapter
 
-    async def drop_shadow(self, adapter: Adapter) -> None:
-        """Free the shadow's seat once its samples have ended, when `adapter` holds it."""
-        async with self._shadowing:
-            if (slot := self.table.find(adapter)) and slot.role is Role.SHADOW:
-                await self._vacate_shadow()
+    def _seated(self, version: PolicyVersion) -> Slot | None:
+        """The slot of a version; for a shadow the same weights under any version's name will do."""
+        if (slot := self.table.find(adapter_of(version))) or version.number is not None:
+            return slot
+        return next((s for s in self.table.residents() if s.adapter.digest == version.digest), None)
 
     async def _vacate_shadow(self) -> None:
         if (slot := self.table.holder(Role.SHADOW)) and slot.ready:
@@ -112,10 +118,10 @@ class Swapper:
 
     # --- swaps --------------------------------------------------------------------------------------------------------
 
-    async def make_live(self, version: int) -> Swapped:
+    async def make_live(self, version: int, digest: str = "") -> Swapped:
         """Route new responses to a version; 0 is the base. Raises SwapError or NotFound, and then nothing changed.
 
-        A resident version (last good, canary) is routed to at once: a rollback waits for nothing.
+        digest: of its weights when it was registered; other ones under its name are refused. A resident version (last good, canary) is routed to at once: a rollback waits for nothing.
         """
         began = time.monotonic()
         if self._is_live(version):
@@ -123,7 +129,7 @@ class Swapper:
         if (quick := self._ready_version(version)) or version == 0:
             return self._route(quick, began)
         async with self._swapping:
-            adapter = await self._resident(version)
+            adapter = await self._resident(version, digest)
             return self._route(adapter, began)
 
     async def make_canary(self, version: int) -> Adapter:
@@ -167,20 +173,28 @@ class Swapper:
         adapters = [None, *(slot.adapter for slot in self.table.residents())]
         return sum(self.table.in_flight(adapter) for adapter in adapters)
 
-    async def _resident(self, version: int) -> Adapter:
+    async def _resident(self, version: int, digest: str = "") -> Adapter:
         """The version's adapter, loaded and checked; waits for a seat when all are taken."""
         try:
             read = await asyncio.to_thread(self.registry.read, version)
+            check_name(read, digest)
         except NotFound:
             raise
         except HeliotropeError as error:
             raise SwapError(f"policy-v{version}", "verify", error) from error
         adapter = adapter_of(read)
+        self._adopt(read)
         while not ((slot := self.table.find(adapter)) and slot.ready):
             await self._gone(adapter)
             await self._until(lambda: self.table.has_room(Role.LOADING))
             await self._take(read, Role.LOADING)
-        return adapter
+        return slot.adapter
+
+    def _adopt(self, version: PolicyVersion) -> None:
+        """What the learner drew samples from to judge a version is that version: its load and both checks count."""
+        slot = self.table.holder(Role.SHADOW)
+        if slot and slot.ready and self._proven.get(slot.adapter.name) == version.manifest.files:
+            self.table.adopt(slot.adapter, replace(adapter_of(version), loaded_as=slot.adapter.name))
 
     async def _take(self, version: PolicyVersion, role: Role) -> None:
         """Seat, load, and both checks. On failure the seat is free again."""
@@ -191,29 +205,22 @@ class Swapper:
             step = "load"
             await self.engine.load(adapter)
             step = "identity"
-            await self._check_identity(adapter)
+            await check_identity(self.engine, adapter)
             step = "behaviour"
-            figures = await check_behaviour(self.engine, adapter, items, self.limits)
+            figures = await check_behaviour(self.engine, adapter, items, self.limits, self.pieces)
         except BaseException as error:
             await self._unload(adapter)
             if isinstance(error, HeliotropeError):
                 raise SwapError(adapter.version, step, error) from error
             raise
         self.table.set_ready(adapter, True)
+        self._proven[adapter.name] = version.manifest.files
         self._changed.set()
         log.info("%s is resident as %s: %s", adapter.name, role, figures)
 
-    async def _check_identity(self, adapter: Adapter) -> None:
-        wanted, found = await self.engine.file_hashes(adapter), await self.engine.slot_hashes(adapter)
-        wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        if wrong:
-            name = wrong[0]
-            what = (
-                "missing" if name not in found else "not in the file" if name not in wanted else "different"
-            )
-            raise EngineError(
-                f"{len(wrong)} matrices in the slot are not the file's; {name} is {what}; load it again"
-            )
+    def pieces(self) -> int:
+        """Forced texts to score at once: while anybody is answered so few that a step costs about one question more."""
+        return BESIDE_PEOPLE if self._running() else UNHURRIED
 
     def _route(self, adapter: Adapter | None, began: float) -> Swapped:
         """The moment of the swap: nothing awaits between its first line and its last."""

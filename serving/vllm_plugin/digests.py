@@ -48,15 +48,20 @@ def _slot_matrices(manager: Any, slot: int) -> Iterator[tuple[str, Tensor]]:
                 yield f"{part}.lora_{letter}", matrices[slot].flatten(0, -3).squeeze(0)
 
 
-def file_hashes(folder: Path, dtype: torch.dtype, slot_rank: int) -> dict[str, str]:
+def file_hashes(folder: Path, dtype: torch.dtype, slot_rank: int, wanted: str) -> dict[str, str]:
     """What `slot_hashes` must give for the adapter in `folder`, read straight from its safetensors file.
 
-    Raises ValueError for a number that is not finite, or a rank above the slot's.
+    wanted: sha256 (hex) of that file; checked on the very bytes that are hashed, so that a file swapped after its
+    verification is found. Raises ValueError for another file, a number that is not finite, or a rank above the slot's.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     scaling = scaling_of(json.loads((folder / "adapter_config.json").read_text()))
-    tensors = load_file(folder / "adapter_model.safetensors")
+    path = folder / "adapter_model.safetensors"
+    raw = path.read_bytes()
+    if (found := hashlib.sha256(raw).hexdigest()) != wanted:
+        raise ValueError(f"{path} has been swapped: its sha256 is {found}, not {wanted}; restore it")
+    tensors = load(raw)
     found = {name: digest(matrix) for name, matrix in _file_matrices(tensors, scaling, dtype, slot_rank)}
     return {name: value for name, value in found.items() if value is not None}
 

@@ -197,7 +197,7 @@ class Private(
     async def GetStatus(self, request, context) -> admin_pb2.GetStatusResponse:
         """How things stand."""
         script = self.script
-        slots = [admin_pb2.Slot(use="shadow", adapter="shadow-1")] if script.judging else []
+        slots = [admin_pb2.Slot(use="shadow", adapter="shadow-1", in_flight=1)] if script.judging else []
         return admin_pb2.GetStatusResponse(
             live=f"policy-v{script.live}", slots=slots, events={"feedback": len(script.votes)},
             in_flight=script.at_once, in_flight_at_last_swap=script.at_swap, rollout_mode="auto",

@@ -110,6 +110,8 @@ async def test_votes_become_a_version_that_is_swapped_in_while_it_serves(
         promote = policy_pb2.PromotePolicyRequest(policy_version=version.name, force=True, reason="a test")
         promoted = await world.policies.PromotePolicy(promote)
         assert (promoted.live.policy_version, promoted.in_flight_on_previous) == ("policy-v1", 1)
+        live = world.server.swapper.live
+        assert live is not None and live.name.startswith("shadow-"), "what was judged was not loaded again"
         new = await world.chat("Hello?", sampling=common_pb2.Sampling(max_tokens=4))
         old = await slow
         labels = [answer.started.answers[0].policy_version for answer in (old, new)]

@@ -41,7 +41,7 @@ class World:
         self.registry = Registry(root)
         self.swapper = Swapper(self.engine, self.registry, limits=LIMITS)
 
-    def publish(self, fill: float, bent: float = 0.0) -> PolicyVersion:
+    def publish(self, fill: float, bent: float = 0.0, shadow: bool = False) -> PolicyVersion:
         """The scripted engine's words follow the digest, so the record is made once the weights are known."""
 
         def write(folder: Path) -> Manifest:
@@ -51,7 +51,7 @@ class World:
             (folder / "behaviour.json").write_text(json.dumps({"items": items}))
             return sealed
 
-        return self.registry.publish(write)
+        return self.registry.publish_shadow(write) if shadow else self.registry.publish(write)
 
     async def answer(self, adapter: Adapter | None, out: list[Piece]) -> None:
         with self.swapper.using(adapter):

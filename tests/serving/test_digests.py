@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -67,10 +68,25 @@ def manager(tensors: dict[str, torch.Tensor], slot: int = 1, slots: int = 3):
     )
 
 
+def seal(folder: Path) -> str:
+    """sha256 of the weights as they lie there."""
+    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_file_swapped_since_it_was_verified_is_refused(
+    folder: Path, tensors: dict[str, torch.Tensor]
+) -> None:
+    verified = seal(folder)
+    name = "base_model.model.model.layers.0.mlp.down_proj.lora_B.weight"
+    save_file(tensors | {name: torch.zeros_like(tensors[name])}, folder / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=f"has been swapped: its sha256 is {seal(folder)}, not {verified}"):
+        file_hashes(folder, torch.float32, SLOT_RANK, verified)
+
+
 def test_a_slot_loaded_as_the_file_says_has_the_files_hashes(
     folder: Path, tensors: dict[str, torch.Tensor]
 ) -> None:
-    wanted = file_hashes(folder, torch.float32, SLOT_RANK)
+    wanted = file_hashes(folder, torch.float32, SLOT_RANK, seal(folder))
     assert set(wanted) == {f"{name}.lora_{letter}" for name in PARTS for letter in "AB"}
     assert slot_hashes(manager(tensors), 42) == wanted
 
@@ -112,7 +128,7 @@ def test_each_fault_changes_a_hash(
 ) -> None:
     loaded = manager(tensors)
     fault(loaded)
-    assert slot_hashes(loaded, 42) != file_hashes(folder, torch.float32, SLOT_RANK)
+    assert slot_hashes(loaded, 42) != file_hashes(folder, torch.float32, SLOT_RANK, seal(folder))
 
 
 def test_the_file_is_cast_before_it_is_scaled_as_vllm_does(
@@ -122,19 +138,19 @@ def test_the_file_is_cast_before_it_is_scaled_as_vllm_does(
     b = tensors[f"base_model.model.{name}.weight"].to(torch.bfloat16)
     b *= SCALING
     wanted = digest(torch.nn.functional.pad(b, (0, SLOT_RANK - RANK)))
-    assert file_hashes(folder, torch.bfloat16, SLOT_RANK)[name] == wanted
+    assert file_hashes(folder, torch.bfloat16, SLOT_RANK, seal(folder))[name] == wanted
 
 
 def test_an_adapter_with_a_hole_in_it_is_refused(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
     next(iter(tensors.values()))[0, 0] = float("nan")
     save_file(tensors, folder / "adapter_model.safetensors")
     with pytest.raises(ValueError, match="not finite"):
-        file_hashes(folder, torch.float32, SLOT_RANK)
+        file_hashes(folder, torch.float32, SLOT_RANK, seal(folder))
 
 
 def test_an_adapter_of_a_rank_above_the_slots_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="rank above the 1 of a slot"):
-        file_hashes(folder, torch.float32, 1)
+        file_hashes(folder, torch.float32, 1, seal(folder))
 
 
 def test_an_id_that_no_slot_holds_is_named(tensors: dict[str, torch.Tensor]) -> None:

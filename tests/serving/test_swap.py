@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from heliotrope.errors import NotFound, Unavailable
 from heliotrope.registry import PolicyVersion
+from serving.behaviour import check_behaviour, read_record
 from serving.engine import EngineError, Piece
 from serving.slots import Role
 from serving.swap import SwapError, Swapper, adapter_of
+from tests.serving.scripted_engine import ScriptedEngine
 from tests.serving.swap_world import LIMITS, World, until
 
 
@@ -163,8 +166,7 @@ async def test_shadows_take_turns_in_one_seat(world: World) -> None:
     await asyncio.gather(*tasks)
     assert order == ["in policy-v1", "out policy-v1", "in policy-v2", "out policy-v2"]
     assert world.swapper.residents() == {"policy-v2": Role.SHADOW}
-    await world.swapper.drop_shadow(adapter_of(two))
-    assert world.engine.resident == {}
+    assert list(world.engine.resident) == [adapter_of(two).name]
 
 
 async def test_borrowing_the_live_version_uses_its_own_slot(world: World) -> None:
@@ -181,6 +183,82 @@ async def test_a_shadow_that_passes_goes_live_without_a_second_load(world: World
     world.engine.fail["load"] = EngineError("nothing may be loaded now")
     await world.swapper.make_live(1)
     assert world.swapper.residents() == {"policy-v1": Role.LIVE}
+
+
+async def test_a_version_made_of_the_shadows_files_goes_live_without_another_load(world: World) -> None:
+    shadow = await world.swapper.ensure(world.publish(0.1, shadow=True))
+    world.publish(0.1)
+    world.engine.fail["load"] = EngineError("nothing may be loaded now")
+    await world.swapper.make_live(1)
+    live = world.swapper.live
+    assert live is not None and (live.version, live.name) == ("policy-v1", shadow.name)
+    assert world.swapper.residents() == {"policy-v1": Role.LIVE}
+    out: list[Piece] = []
+    await world.answer(live, out)
+    assert out[-1].finish == "stop"
+    assert await world.swapper.ensure(world.publish(0.1, shadow=True)) == live, "the weights are there"
+    del world.engine.fail["load"]
+    await world.swapper.make_live(0)
+    await until(lambda: world.engine.resident == {})
+
+
+async def test_samples_of_a_shadow_that_went_live_end_where_they_began(world: World) -> None:
+    shadow = await world.swapper.ensure(world.publish(0.1, shadow=True))
+    world.publish(0.1)
+    with world.swapper.using(shadow):
+        await world.swapper.make_live(1)
+        assert world.swapper.table.in_flight(world.swapper.live) == 1
+        await world.swapper.make_live(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert shadow.name in world.engine.resident
+    await until(lambda: world.engine.resident == {})
+
+
+async def test_a_shadow_with_another_record_is_not_the_version(world: World) -> None:
+    await world.swapper.ensure(world.publish(0.1, shadow=True))
+    version = world.publish(0.1, bent=1e-5)
+    await world.swapper.make_live(1)
+    assert world.swapper.live == adapter_of(version)
+    assert sorted(world.engine.resident) == [
+        "policy-v1-" + version.digest[:12],
+        "shadow-" + version.digest[:12] + "-" + version.digest[:12],
+    ]
+
+
+async def test_a_name_that_is_used_again_is_refused(world: World) -> None:
+    registered = world.publish(0.1).digest
+    for file in world.publish(0.2).path.iterdir():
+        (world.registry.policies / "policy-v1" / file.name).write_bytes(file.read_bytes())
+    manifest = world.registry.policies / "policy-v1" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("policy-v2", "policy-v1"))
+    (manifest.parent / "READY").write_text(hashlib.sha256(manifest.read_bytes()).hexdigest())
+    with pytest.raises(SwapError, match="policy-v1 was registered with .* a number is never used again"):
+        await world.swapper.make_live(1, registered)
+    assert world.engine.resident == {}
+    await world.swapper.make_live(1)  # sealed as it is, only the digest tells
+
+
+async def test_forced_texts_go_two_by_two_while_somebody_is_answered(world: World) -> None:
+    items = read_record(world.publish(0.1).path, LIMITS) * 4
+    at_once, most = 0, 0
+
+    class Counted(ScriptedEngine):
+        async def score(self, token_ids, adapter):
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0)
+            at_once -= 1
+            return await super().score(token_ids, adapter)
+
+    adapter = adapter_of(world.registry.read(1))
+    await check_behaviour(Counted(), adapter, items, LIMITS, world.swapper.pieces)
+    assert most == len(items) == 8
+    most = 0
+    with world.swapper.using(None):
+        await check_behaviour(Counted(), adapter, items, LIMITS, world.swapper.pieces)
+    assert most == 2
 
 
 async def test_canary_ends_or_becomes_live(world: World) -> None:
