@@ -31,6 +31,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     engine: Engine
     exports: Exports
     ready_at: float = field(default_factory=time.monotonic)
+    engine_start_seconds: float = 0.0
+    ready_seconds: float = 0.0
 
     async def GetStatus(
         self, request: admin_pb2.GetStatusRequest, context: grpc.aio.ServicerContext
@@ -44,6 +46,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             base_digest=self.desk.base_digest, rollout_mode=self.desk.mode, epoch=table.epoch,
             in_flight_at_last_swap=self.desk.in_flight_at_last_swap, lora_ops=getattr(self.engine, "lora_ops", ""),
             events={topic: self.journal.store.count(topic) for topic in TOPICS},
+            slot_capacity=swapper.table.capacity, in_flight_on_base=swapper.table.in_flight(None),
+            engine_start_seconds=self.engine_start_seconds, ready_seconds=self.ready_seconds,
         )  # fmt: skip
         for slot in swapper.table.residents():
             running = swapper.table.in_flight(slot.adapter)

@@ -43,7 +43,9 @@ class Server:
     async def start(self) -> None:
         """Ready when it returns. Raises HeliotropeError with the remedy; `close` is still to be called then."""
         check_ports(self.settings)
+        began = time.monotonic()
         await self.engine.start()
+        loaded = time.monotonic()
         if lost := await self.recover():
             logger.warning("%d responses were cut off by the last stop and are recorded as lost", lost)
         await self.desk.recover()
@@ -55,8 +57,13 @@ class Server:
             listener = make(self.gate, self.services)
             self._listeners.append(listener)
             await listener.start(address)
-        self.services.admin.ready_at = time.monotonic()
+        self._ready(began, loaded)
         self._tasks.append(asyncio.create_task(self.desk.watch(), name="watch the registry"))
+
+    def _ready(self, began: float, loaded: float) -> None:
+        admin, now = self.services.admin, time.monotonic()
+        admin.ready_at, admin.engine_start_seconds, admin.ready_seconds = now, loaded - began, now - loaded
+        logger.info("ready %.1f s after the engine, which took %.1f s", now - loaded, loaded - began)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set. Raises Unavailable when the engine dies."""

@@ -164,6 +164,7 @@ def _status_rows(now: admin_pb2.GetStatusResponse) -> dict[str, str]:
         "in flight at the last swap": str(now.in_flight_at_last_swap),
         "events": events or "none",
         "up": f"{now.uptime_seconds:.0f} s",
+        "start": f"engine {now.engine_start_seconds:.1f} s, then ready in {now.ready_seconds:.1f} s",
         "base model": now.base_digest[:12],
         "LoRA operations": now.lora_ops,
         "epoch": str(now.epoch),
@@ -172,8 +173,11 @@ def _status_rows(now: admin_pb2.GetStatusResponse) -> dict[str, str]:
 
 def _slots(now: admin_pb2.GetStatusResponse) -> Table:
     table = Table("slot", "adapter", "digest", "in flight", title="Engine slots")
+    table.add_row("none needed", "policy-v0", now.base_digest[:12], str(now.in_flight_on_base))
     for slot in now.slots:
-        table.add_row(slot.use, slot.adapter or "free", slot.digest[:12], str(slot.in_flight))
+        table.add_row(slot.use, slot.adapter, slot.digest[:12], str(slot.in_flight))
+    for _ in range(now.slot_capacity - len(now.slots)):
+        table.add_row("free", "", "", "")
     return table
 
 

@@ -25,7 +25,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("live", "last_good", "slots", "in_flight", "uptime_seconds", "events", "base_digest", "rollout_mode", "epoch", "in_flight_at_last_swap", "lora_ops")
+    __slots__ = ("live", "last_good", "slots", "in_flight", "uptime_seconds", "events", "base_digest", "rollout_mode", "epoch", "in_flight_at_last_swap", "lora_ops", "slot_capacity", "in_flight_on_base", "engine_start_seconds", "ready_seconds")
     class EventsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,10 @@ class GetStatusResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_AT_LAST_SWAP_FIELD_NUMBER: _ClassVar[int]
     LORA_OPS_FIELD_NUMBER: _ClassVar[int]
+    SLOT_CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_ON_BASE_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_START_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    READY_SECONDS_FIELD_NUMBER: _ClassVar[int]
     live: str
     last_good: str
     slots: _containers.RepeatedCompositeFieldContainer[Slot]
@@ -55,7 +59,11 @@ class GetStatusResponse(_message.Message):
     epoch: int
     in_flight_at_last_swap: int
     lora_ops: str
-    def __init__(self, live: _Optional[str] = ..., last_good: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., in_flight: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., events: _Optional[_Mapping[str, int]] = ..., base_digest: _Optional[str] = ..., rollout_mode: _Optional[str] = ..., epoch: _Optional[int] = ..., in_flight_at_last_swap: _Optional[int] = ..., lora_ops: _Optional[str] = ...) -> None: ...
+    slot_capacity: int
+    in_flight_on_base: int
+    engine_start_seconds: float
+    ready_seconds: float
+    def __init__(self, live: _Optional[str] = ..., last_good: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., in_flight: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., events: _Optional[_Mapping[str, int]] = ..., base_digest: _Optional[str] = ..., rollout_mode: _Optional[str] = ..., epoch: _Optional[int] = ..., in_flight_at_last_swap: _Optional[int] = ..., lora_ops: _Optional[str] = ..., slot_capacity: _Optional[int] = ..., in_flight_on_base: _Optional[int] = ..., engine_start_seconds: _Optional[float] = ..., ready_seconds: _Optional[float] = ...) -> None: ...
 
 class TailFeedbackRequest(_message.Message):
     __slots__ = ("after", "stop_at_end")

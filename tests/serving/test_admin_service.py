@@ -36,6 +36,8 @@ async def test_status_tells_what_is_live_resident_and_in_flight(world: World) ->
     status = await world.admin.GetStatus(admin_pb2.GetStatusRequest())
     assert (status.live, status.last_good, status.in_flight) == ("policy-v1", "policy-v0", 1)
     assert [(s.use, s.adapter, s.in_flight) for s in status.slots] == [("live", "policy-v1", 1)]
+    assert (status.slot_capacity, status.in_flight_on_base) == (6, 0)
+    assert status.engine_start_seconds > 0 and 0 < status.ready_seconds < 10
     assert (
         dict(status.events) == {"exchanges": 1, "feedback": 0, "policy": 2} and status.base_digest == "0" * 64
     )
