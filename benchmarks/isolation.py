@@ -106,8 +106,7 @@ def main() -> int:
     for dtype in asked.dtype:
         began = time.monotonic()
         found[dtype] = asyncio.run(run(dtype, model, chat, forced, asked.tokens))
-        print(f"{dtype}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    print(table(found), file=sys.stderr, flush=True)
+        print(f"{dtype}: {time.monotonic() - began:.0f} s\n{table(found)}", file=sys.stderr, flush=True)
     good = all(holds(dtype, row) for dtype, rows in found.items() for row in rows)
     print(
         json.dumps({"holds": good, "rows": {d: [asdict(row) for row in rows] for d, rows in found.items()}})
