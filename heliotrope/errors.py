@@ -7,9 +7,13 @@ from __future__ import annotations
 
 
 class HeliotropeError(Exception):
-    """Root of the tree. `code` is the name of the gRPC status that a caller sees."""
+    """Root of the tree. `code` is the name of the gRPC status that a caller sees.
+
+    retry_ms: when trying again may help, milliseconds from now; 0: the same request will not do better.
+    """
 
     code = "INTERNAL"
+    retry_ms = 0
 
 
 class InvalidInput(HeliotropeError):
@@ -52,12 +56,18 @@ class ResourceExhausted(HeliotropeError):
     """A limit is reached: disk, slots, seats."""
 
     code = "RESOURCE_EXHAUSTED"
+    retry_ms = 1000
 
 
 class Unavailable(HeliotropeError):
     """Try again later, or restart what has died."""
 
     code = "UNAVAILABLE"
+    retry_ms = 1000
+
+    def __init__(self, message: str, retry_ms: int = retry_ms) -> None:
+        super().__init__(message)
+        self.retry_ms = retry_ms
 
 
 class Unimplemented(HeliotropeError):
@@ -82,6 +92,7 @@ class LogError(HeliotropeError):
     """The feedback log cannot be read or written."""
 
     code = "UNAVAILABLE"
+    retry_ms = 1000
 
 
 class RegistryError(HeliotropeError):

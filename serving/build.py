@@ -23,6 +23,7 @@ from heliotrope.identity import server_key
 from heliotrope.policies import PolicyTable
 from heliotrope.registry import Registry
 from serving.ask import Limits
+from serving.availability import Availability
 from serving.caller import Caller, caller_of
 from serving.comparisons import Comparisons
 from serving.conversations import Conversations
@@ -88,14 +89,23 @@ def _wire(
     key, limits = server_key(config.paths.key), limits_of(config)
     table, registry = PolicyTable(), Registry(config.paths.registry)
     swapper, base = Swapper(engine, registry), chat.envelope.base_digest
-    routes = Routes(swapper, registry, table, base)
+    available = Availability()
+    routes = Routes(swapper, registry, table, base, available)
     conversations, shared = Conversations(), SharedItems(read_pool(config.comparisons.shared_pool))
     comparisons = Comparisons(config.comparisons.share, random.SystemRandom())
     replies = Replies(engine, chat, routes, journal, conversations, comparisons, shared, limits)
     gate = SampleGate(config.serving.sampler_streams, lambda: len(replies.running))
     replies.changed = gate.poke
     desk = PolicyDesk(
-        table, registry, swapper, journal, base, config.rollout.mode, replies.in_flight, replies.stop
+        table,
+        registry,
+        swapper,
+        journal,
+        base,
+        config.rollout.mode,
+        replies.in_flight,
+        replies.stop,
+        available,
     )
     tickets = Tickets(key)
     samples = Samples(engine, chat, gate, limits, config.serving.sampler_streams, vocabulary, routes.named)
@@ -111,7 +121,9 @@ def _wire(
         privacy=PrivacyService(keys),
     )
     recovery = partial(recover, journal, conversations, shared, chat.envelope)
-    return Server(config.serving, engine, swapper, desk, replies, services, recovery, contextlib.ExitStack())
+    return Server(
+        config.serving, engine, swapper, desk, replies, services, available, recovery, contextlib.ExitStack()
+    )
 
 
 def limits_of(config: Config) -> Limits:

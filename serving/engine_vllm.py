@@ -11,6 +11,7 @@ import gc
 import itertools
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from heliotrope.errors import ModelError, Unavailable
 from serving.engine import Adapter, EngineError, Piece, Sampling, check_room
+from serving.engine_watch import DIED, answered
 from serving.vllm_plugin import OWNER, WRAPPER
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -79,7 +81,7 @@ def environment(settings: EngineSettings) -> dict[str, str]:
 
 
 class VllmEngine:
-    """One model in vLLM with up to `slots` adapters. Start it on a thread that lives as long as the process."""
+    """One model in vLLM with up to `slots` adapters. After `stop` it can be started again."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
@@ -90,26 +92,34 @@ class VllmEngine:
         self._residents: dict[str, Any] = {}
         self._ids = itertools.count(1)
         self._changing = asyncio.Lock()
+        # The kernel kills vLLM's processes when the *thread* that started them ends: this one ends with serving.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._starting: asyncio.Future[Any] | None = None
 
     async def start(self) -> None:
-        """Load the model (tens of seconds; blocks the loop). Raises ModelError or EngineError with the remedy."""
+        """Load the model (tens of seconds; the loop stays free). Raises ModelError or EngineError with the remedy."""
         model = self.settings.model
         if not (model / "config.json").is_file():
             raise ModelError(
                 f"no model in {model} (config.json is missing); run `make setup` or set model.path"
             )
         os.environ.update(environment(self.settings))
-        from vllm.v1.engine.async_llm import AsyncLLM
-
+        self._starting = asyncio.get_running_loop().run_in_executor(self._starter, self._make)
         try:
-            self._llm = AsyncLLM.from_engine_args(self._arguments())
+            self._llm = await asyncio.shield(self._starting)
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineError(f"vLLM did not start: {error}; VLLM_LOGGING_LEVEL=INFO shows why") from error
+        self._starting = None
         try:
             await self._check_lora_ops()
         except EngineError:
             await self.stop()
             raise
+
+    def _make(self) -> Any:
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        return AsyncLLM.from_engine_args(self._arguments())
 
     def _arguments(self) -> Any:
         from vllm import AsyncEngineArgs
@@ -142,16 +152,15 @@ class VllmEngine:
         self.lora_ops = wanted
 
     async def _rpc(self, method: str, *args: Any) -> list[Any]:
-        from vllm.v1.engine.exceptions import EngineDeadError
+        return await self._core("collective_rpc", method, None, args)
 
-        try:
-            return await self._running().collective_rpc(method, args=args)
-        except EngineDeadError as error:
-            raise EngineError("the engine has died; restart serving") from error
+    async def _core(self, method: str, *args: Any) -> Any:
+        llm = self._running()
+        return await answered(getattr(llm, method)(*args), lambda: llm.errored)
 
     def _running(self) -> Any:
         if self._llm is None:
-            raise EngineError("the engine is not running; start serving first")
+            raise EngineError(DIED)
         return self._llm
 
     def _lora(self, adapter: Adapter | None) -> Any:
@@ -200,7 +209,7 @@ class VllmEngine:
                 async for output in stream:
                     yield output
         except EngineDeadError as error:
-            raise EngineError("the engine has died; restart serving") from error
+            raise EngineError(DIED) from error
         except EngineGenerateError as error:
             raise EngineError(f"the engine failed on {request_id}: {error.__cause__!r}") from error
 
@@ -226,13 +235,12 @@ class VllmEngine:
                 raise EngineError(f"all {self.settings.slots} adapter slots are taken; unload one first")
             request = LoRARequest(adapter.name, next(self._ids), str(adapter.path))
             try:
-                await self._running().add_lora(request)
-                await self._running().pin_lora(request.lora_int_id)
+                await self._core("add_lora", request)
+                await self._core("pin_lora", request.lora_int_id)
             except BaseException as error:
                 with suppress(Exception):
-                    await self._running().remove_lora(
-                        request.lora_int_id
-                    )  # half loaded, it would hold a slot
+                    # half loaded, it would hold a slot
+                    await self._core("remove_lora", request.lora_int_id)
                 if not isinstance(error, Exception):
                     raise
                 raise EngineError(f"vLLM does not take {adapter.name}: {error}") from error
@@ -242,7 +250,8 @@ class VllmEngine:
         """See `Engine.unload`."""
         async with self._changing:
             if request := self._residents.pop(adapter.name, None):
-                await self._running().remove_lora(request.lora_int_id)
+                with suppress(Unavailable):  # a dead engine holds nothing
+                    await self._core("remove_lora", request.lora_int_id)
 
     async def slot_hashes(self, adapter: Adapter) -> dict[str, str]:
         """See `Engine.slot_hashes`; with several workers all must agree."""
@@ -266,10 +275,14 @@ class VllmEngine:
     async def check(self) -> None:
         """See `Engine.check`."""
         if self._llm is None or self._llm.errored:
-            raise Unavailable("the engine is not running or has died; restart serving")
+            raise Unavailable(DIED)
 
     async def stop(self) -> None:
-        """See `Engine.stop`."""
+        """See `Engine.stop`; waits for a start that is under way."""
+        if starting := self._starting:
+            await asyncio.wait([starting])
+            self._llm = None if starting.exception() else starting.result()
+            self._starting = None
         llm, self._llm = self._llm, None
         self._residents.clear()
         if llm is None:

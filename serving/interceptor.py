@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 
 import grpc
 
-from heliotrope.errors import HeliotropeError, ResourceExhausted, Unavailable
+from heliotrope.errors import HeliotropeError, Unavailable
 
 logger = logging.getLogger(__name__)
 
-RETRY_MS = "1000"
+RETRY_AFTER = "retry-after-ms"
 _ALWAYS = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 
@@ -97,6 +97,7 @@ async def translated(context: grpc.aio.ServicerContext, method: str) -> AsyncIte
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: HeliotropeError) -> NoReturn:
-    trailing = (("grpc-retry-pushback-ms", RETRY_MS),) if isinstance(error, ResourceExhausted) else ()
+    hint = str(error.retry_ms)  # the first name is for clients, the second for gRPC's own retries
+    trailing = ((RETRY_AFTER, hint), ("grpc-retry-pushback-ms", hint)) if error.retry_ms else ()
     await context.abort(grpc.StatusCode[error.code], str(error), trailing)
     raise AssertionError("abort returns never")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import grpc
@@ -91,13 +91,14 @@ class Listener:
         await self.server.start()
         await self.healthy(True)
 
-    async def healthy(self, serving: bool) -> None:
-        """Tell health checks."""
+    async def healthy(self, serving: bool, beside: Container[str] = ()) -> None:
+        """Tell health checks; nothing changes for the services named in `beside`."""
         status = (
             health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         )
         for name in self._names:
-            await self._health.set(name, status)
+            if name not in beside:
+                await self._health.set(name, status)
 
 
 def public_listener(gate: Gate, services: Services) -> Listener:

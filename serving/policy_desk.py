@@ -39,6 +39,7 @@ from heliotrope.policies import (
 )  # fmt: skip
 from heliotrope.registry import PolicyVersion, Registry
 from heliotrope.v1 import common_pb2, events_pb2
+from serving.availability import Availability
 from serving.caller import Caller
 from serving.journal import Journal, Origin
 from serving.pulse import Pulse
@@ -53,7 +54,8 @@ ORIGIN = Origin(Caller(DEFAULT_TENANT, ""), source=common_pb2.SOURCE_AUTO)
 
 @dataclass
 class PolicyDesk:
-    """One replica's table and its moves. in_flight, stop: answers of a version, as the replies know them."""
+    """One replica's table and its moves. in_flight, stop: answers of a version, as the replies know them.
+    available: moves wait for an engine that is being put back in place."""
 
     table: PolicyTable
     registry: Registry
@@ -63,6 +65,7 @@ class PolicyDesk:
     mode: Literal["auto", "manual"]
     in_flight: Callable[[str], int]
     stop: Callable[[str], None]
+    available: Availability = field(default_factory=Availability)
     pulse: Pulse = field(default_factory=Pulse)
     in_flight_at_last_swap: int = 0
     _pending: list[events_pb2.Event] = field(default_factory=list)
@@ -70,7 +73,7 @@ class PolicyDesk:
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def recover(self) -> None:
-        """Fold the log and load what was live; when that fails, the last good version, and in the end the base."""
+        """Fold the log and load what was live."""
         for _, event in self.journal.events("policy"):
             change = event.policy_state_changed
             # One writer, in order: a move that cannot be read must not void those after it.
@@ -79,6 +82,16 @@ class PolicyDesk:
         if self.table.live.state != LIVE:  # cut off between the two moves of a roll back
             stand_in = self.table.last_good or self.table.standings[BASE]
             self._apply(stand_in.version, LIVE, reason="put back: a stop came in the middle of a roll back")
+        await self.restore()
+
+    async def restore(self) -> None:
+        """Load into an empty engine what is live, after both checks; when that fails, the last good version, and in the
+        end the base. Raises Unavailable when the engine dies meanwhile."""
+        async with self._moving:
+            await self._load_standing()
+        await self.flush()
+
+    async def _load_standing(self) -> None:
         if (good := self.table.last_good) and number(good.version) < number(self.table.live.version):
             await self._load_again(
                 good
@@ -87,7 +100,6 @@ class PolicyDesk:
             following = (self.table.last_good or self.table.standings[BASE]).version
             logger.error("%s goes live in place of the version that could not be loaded", following)
             self._apply(following, LIVE, reason="the version that was live could not be loaded")
-        await self.flush()
 
     async def _make_live(self, version: str) -> Swapped:
         return await self.swapper.make_live(number(version), self.table.standing(version).digest)
@@ -117,7 +129,7 @@ class PolicyDesk:
             if f"policy-v{n}" not in self.table.standings:
                 await self._register(n)
         candidate = self.newest_candidate()
-        if self.mode == "auto" and candidate:
+        if self.mode == "auto" and candidate and self.available.now:
             try:
                 await self.promote(candidate.version, actor="auto", reason="every gate passed")
             except HeliotropeError as error:
@@ -160,6 +172,7 @@ class PolicyDesk:
 
         A version that cannot be loaded becomes `failed`, and the one before serves on.
         """
+        self.available.check()
         async with self._moving:
             self.table.check_epoch(expected_epoch)
             self._check_promotion(self.table.standing(version), force, reason)
@@ -168,6 +181,7 @@ class PolicyDesk:
             try:
                 swapped = await self._make_live(version)
             except (SwapError, NotFound) as error:
+                await self.swapper.engine.check()  # a dead engine says nothing about the version
                 if self.table.standing(version).state != FAILED:
                     self._apply(version, FAILED, reason=str(error), actor=actor)
                 await self.flush()
@@ -195,12 +209,15 @@ class PolicyDesk:
     async def roll_back(
         self, *, expected_epoch: int = 0, reason: str = "", stop_in_flight: bool = False
     ) -> None:
-        """Put the last good version back, at once when it is resident. Raises FailedPrecondition when there is none."""
+        """Put the last good version back, at once when it is resident. Raises FailedPrecondition when there is none,
+        Unavailable while the engine is being restarted (and then nothing serves)."""
+        self.available.check()
         self.table.check_epoch(expected_epoch)
         bad, good = self.table.live.version, self._good()
         try:
             await self._make_live(good)
         except (SwapError, NotFound) as error:
+            await self.swapper.engine.check()
             self._apply(good, FAILED, reason=str(error), actor="operator")
             raise
         if self.table.live.version != bad:  # another move came first: routing follows the table

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from heliotrope.errors import FailedPrecondition, NotFound, RegistryError
 from heliotrope.policies import BASE, PolicyTable, number
 from heliotrope.registry import PolicyVersion, Registry
 from heliotrope.v1 import common_pb2
+from serving.availability import Availability
 from serving.engine import Adapter
 from serving.identity import check_name
 from serving.swap import Swapper
@@ -29,15 +30,21 @@ class Lease:
 
 @dataclass(frozen=True)
 class Routes:
-    """Finds weights by name. base_digest: that of the base model in service; other adapters do not fit it."""
+    """Finds weights by name. base_digest: that of the base model in service; other adapters do not fit it.
+    available: while the engine is put back in place nothing is routed, or base would answer for the live version."""
 
     swapper: Swapper
     registry: Registry
     table: PolicyTable
     base_digest: str
+    available: Availability = field(default_factory=Availability)
 
     def take(self, version: str) -> tuple[common_pb2.AdapterRef, Lease]:
-        """The live weights for an empty name, else a version that was prepared. Does not wait."""
+        """The live weights for an empty name, else a version that was prepared. Does not wait.
+
+        Raises Unavailable while the engine is being restarted.
+        """
+        self.available.check()
         if not version:
             return self._held(self.swapper.live)
         if version == BASE:
@@ -49,11 +56,13 @@ class Routes:
 
     async def prepare(self, version: str) -> None:
         """Make a named version resident; the live one (empty) and the base always are. Raises NotFound, SwapError."""
+        self.available.check()
         if version and version != BASE:
             await self.swapper.ensure(await self._read(version))
 
     async def named(self, name: str) -> tuple[common_pb2.AdapterRef, Lease]:
         """Weights for samples: `base`, `live`, `policy-vN` or `shadow:<sha256>`, loaded when they are not resident."""
+        self.available.check()
         if name in ("base", "live"):
             return self.take(BASE if name == "base" else "")
         kind, _, digest = name.partition(":")

@@ -45,6 +45,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             in_flight=len(self.replies.running), uptime_seconds=time.monotonic() - self.ready_at,
             base_digest=self.desk.base_digest, rollout_mode=self.desk.mode, epoch=table.epoch,
             in_flight_at_last_swap=self.desk.in_flight_at_last_swap, lora_ops=getattr(self.engine, "lora_ops", ""),
+            engine_available=self.desk.available.now, engine_restarts=self.desk.available.restarts,
             events={topic: self.journal.store.count(topic) for topic in TOPICS},
             slot_capacity=swapper.table.capacity, in_flight_on_base=swapper.table.in_flight(None),
             engine_start_seconds=self.engine_start_seconds, ready_seconds=self.ready_seconds,

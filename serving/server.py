@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 from heliotrope.errors import HeliotropeError, Unavailable
 from heliotrope.settings.serving import Serving
+from serving.availability import Availability
 from serving.engine import Engine
 from serving.interceptor import Gate
+from serving.keeper import Keeper
 from serving.listeners import Listener, Services, check_ports, private_listener, public_listener
 from serving.policy_desk import PolicyDesk
 from serving.reply import Replies
@@ -22,11 +24,17 @@ logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
 GRACE_SECONDS = 0.5
+WITHOUT_ENGINE = (
+    "heliotrope.v1.FeedbackService",
+    "heliotrope.v1.AdminService",
+    "heliotrope.v1.IngestService",
+)
 
 
 @dataclass
 class Server:
-    """Everything that `build` put together. recover: folds the log; closers: log, writer and lock, closed last."""
+    """Everything that `build` put together. available: whether requests may be routed to the engine; recover: folds the log;
+    closers: log, writer and lock, closed last."""
 
     settings: Serving
     engine: Engine
@@ -34,6 +42,7 @@ class Server:
     desk: PolicyDesk
     replies: Replies
     services: Services
+    available: Availability
     recover: Callable[[], Awaitable[int]]
     closers: contextlib.ExitStack
     gate: Gate = field(default_factory=Gate)
@@ -58,7 +67,14 @@ class Server:
             self._listeners.append(listener)
             await listener.start(address)
         self._ready(began, loaded)
+        keeper = Keeper(self.engine, self.desk, self.available, self._healthy, time.monotonic() - began)
         self._tasks.append(asyncio.create_task(self.desk.watch(), name="watch the registry"))
+        self._tasks.append(asyncio.create_task(keeper.watch(), name="watch the engine"))
+
+    async def _healthy(self, serving: bool) -> None:
+        """What needs the engine serves or not; votes and the operators' view go on without it."""
+        for listener in self._listeners:
+            await listener.healthy(serving and not self.gate.draining, beside=WITHOUT_ENGINE)
 
     def _ready(self, began: float, loaded: float) -> None:
         admin, now = self.services.admin, time.monotonic()
@@ -66,9 +82,8 @@ class Server:
         logger.info("ready %.1f s after the engine, which took %.1f s", now - loaded, loaded - began)
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set. Raises Unavailable when the engine dies."""
+        """Serve until `stop` is set. Raises Unavailable when the engine dies again and again."""
         while not stop.is_set():
-            await self.engine.check()
             for task in self._tasks:
                 if task.done():
                     task.result()

@@ -77,11 +77,12 @@ class Swapper:
     @contextmanager
     def using(self, adapter: Adapter | None) -> Iterator[Adapter | None]:
         """Count a response as running on `adapter`, so that it stays loaded. Raises Unavailable if not resident."""
-        self.table.acquire(adapter)
+        table = self.table
+        table.acquire(adapter)
         try:
             yield adapter
         finally:
-            self.table.release(adapter)
+            table.release(adapter)
             self._changed.set()
 
     @asynccontextmanager
@@ -148,6 +149,14 @@ class Swapper:
         adapter, self.canary = self.canary, None
         if adapter is not None and (slot := self.table.find(adapter)) and slot.role is Role.CANARY:
             self._drain(adapter)
+
+    def forget(self) -> None:
+        """The engine has died and holds nothing any more: every seat is free, base is live, nothing runs.
+
+        Whoever still holds a lease gives it back to the old table.
+        """
+        self.table, self.live, self.canary = SlotTable(self.table.capacity), None, None
+        self._changed.set()
 
     async def stop(self) -> None:
         """Give up waiting for what drains; the engine is about to stop."""
@@ -260,6 +269,8 @@ class Swapper:
             await self._unload(adapter)
 
     async def _unload(self, adapter: Adapter) -> None:
+        if self.table.find(adapter) is None:  # the engine has died meanwhile
+            return
         self.table.set_ready(adapter, False)
         try:
             await self.engine.unload(adapter)

@@ -25,7 +25,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("live", "last_good", "slots", "in_flight", "uptime_seconds", "events", "base_digest", "rollout_mode", "epoch", "in_flight_at_last_swap", "lora_ops", "slot_capacity", "in_flight_on_base", "engine_start_seconds", "ready_seconds")
+    __slots__ = ("live", "last_good", "slots", "in_flight", "uptime_seconds", "events", "base_digest", "rollout_mode", "epoch", "in_flight_at_last_swap", "lora_ops", "slot_capacity", "in_flight_on_base", "engine_start_seconds", "ready_seconds", "engine_available", "engine_restarts")
     class EventsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,8 @@ class GetStatusResponse(_message.Message):
     IN_FLIGHT_ON_BASE_FIELD_NUMBER: _ClassVar[int]
     ENGINE_START_SECONDS_FIELD_NUMBER: _ClassVar[int]
     READY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_AVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_RESTARTS_FIELD_NUMBER: _ClassVar[int]
     live: str
     last_good: str
     slots: _containers.RepeatedCompositeFieldContainer[Slot]
@@ -63,7 +65,9 @@ class GetStatusResponse(_message.Message):
     in_flight_on_base: int
     engine_start_seconds: float
     ready_seconds: float
-    def __init__(self, live: _Optional[str] = ..., last_good: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., in_flight: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., events: _Optional[_Mapping[str, int]] = ..., base_digest: _Optional[str] = ..., rollout_mode: _Optional[str] = ..., epoch: _Optional[int] = ..., in_flight_at_last_swap: _Optional[int] = ..., lora_ops: _Optional[str] = ..., slot_capacity: _Optional[int] = ..., in_flight_on_base: _Optional[int] = ..., engine_start_seconds: _Optional[float] = ..., ready_seconds: _Optional[float] = ...) -> None: ...
+    engine_available: bool
+    engine_restarts: int
+    def __init__(self, live: _Optional[str] = ..., last_good: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., in_flight: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., events: _Optional[_Mapping[str, int]] = ..., base_digest: _Optional[str] = ..., rollout_mode: _Optional[str] = ..., epoch: _Optional[int] = ..., in_flight_at_last_swap: _Optional[int] = ..., lora_ops: _Optional[str] = ..., slot_capacity: _Optional[int] = ..., in_flight_on_base: _Optional[int] = ..., engine_start_seconds: _Optional[float] = ..., ready_seconds: _Optional[float] = ..., engine_available: _Optional[bool] = ..., engine_restarts: _Optional[int] = ...) -> None: ...
 
 class TailFeedbackRequest(_message.Message):
     __slots__ = ("after", "stop_at_end")

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from heliotrope.errors import Unavailable
 from serving.engine import Adapter, EngineError, Piece, Sampling, check_room
+from serving.engine_watch import DIED
 
 Script = Callable[[Sequence[int], Adapter | None, str], Sequence[int]]
 
@@ -42,7 +42,8 @@ class ScriptedEngine:
 
     hold(after=n): streams wait once they have given n tokens, until release().
     fail["load" | "unload" | "slot_hashes" | "score" | "generate" | "start"] = error: raised once by the next such call.
-    die(): check() and every stream fail from now on. spoil: names of matrices that slot_hashes gives wrongly.
+    die(): check() and every stream fail from now on, until start(), which waits for `startable`. spoil: names of matrices that slot_hashes gives wrongly.
+    spoil_digest: an adapter all of whose matrices it gives wrongly. die_in: the step at which it dies, once.
     shift: nats added to every score (a policy that does not behave as recorded).
     """
 
@@ -59,8 +60,11 @@ class ScriptedEngine:
         self.fail: dict[str, Exception] = {}
         self.spoil: set[str] = set()
         self.shift = 0.0
+        self.spoil_digest = self.die_in = ""
         self.started = self.stopped = self.dead = False
-        self.running = 0
+        self.running = self.starts = 0
+        self.startable = asyncio.Event()
+        self.startable.set()
         self._open, self._after = asyncio.Event(), 0
         self._open.set()
 
@@ -83,12 +87,18 @@ class ScriptedEngine:
         self._open.set()
 
     def _maybe_fail(self, what: str) -> None:
+        if what == self.die_in:
+            self.die_in = ""
+            self.die()
         if error := self.fail.pop(what, None):
             raise error
 
     async def start(self) -> None:
+        self.starts += 1
         self._maybe_fail("start")
-        self.started = True
+        await self.startable.wait()
+        self.started, self.dead = True, False
+        self.resident.clear()
 
     async def generate(
         self, request_id: str, prompt_ids: Sequence[int], sampling: Sampling, adapter: Adapter | None
@@ -117,6 +127,7 @@ class ScriptedEngine:
 
     async def load(self, adapter: Adapter) -> None:
         self._maybe_fail("load")
+        await self.check()
         if len(self.resident) >= self.slots:
             raise EngineError(f"all {self.slots} adapter slots are taken; unload one first")
         self.resident[adapter.name] = adapter
@@ -127,20 +138,25 @@ class ScriptedEngine:
 
     async def slot_hashes(self, adapter: Adapter) -> dict[str, str]:
         self._maybe_fail("slot_hashes")
+        await self.check()
         if adapter.name not in self.resident:
             raise EngineError(f"{adapter.name} is not resident; load it first")
-        return {k: "spoilt" if k in self.spoil else v for k, v in (await self.file_hashes(adapter)).items()}
+        spoilt = self.spoil | ({"all"} if self.spoil_digest == adapter.digest else set())
+        return {
+            k: "spoilt" if spoilt & {k, "all"} else v for k, v in (await self.file_hashes(adapter)).items()
+        }
 
     async def file_hashes(self, adapter: Adapter) -> dict[str, str]:
         return {f"model.layers.0.self_attn.q_proj.lora_{m}": adapter.digest + m for m in "AB"}
 
     async def score(self, token_ids: Sequence[int], adapter: Adapter | None) -> list[float]:
         self._maybe_fail("score")
+        await self.check()
         return [logprob(t, adapter) + (self.shift if adapter else 0.0) for t in token_ids[1:]]
 
     async def check(self) -> None:
         if self.dead:
-            raise Unavailable("the engine has died; restart serving")
+            raise EngineError(DIED)
 
     async def stop(self) -> None:
         self.stopped = True

@@ -202,7 +202,7 @@ async def test_a_dead_engine_is_told_and_recorded_as_lost(world: World) -> None:
     call = world.chats.Chat(request(), metadata=ALICE)
     assert (await call.read()).HasField("started")
     world.engine.die()
-    async with fails(grpc.StatusCode.UNAVAILABLE, "restart serving"):
+    async with fails(grpc.StatusCode.UNAVAILABLE, "has died", "try again"):
         await rest(call)
     (closed,) = world.events("exchanges", "response_served")
     assert closed.response_served.finish_reason == common_pb2.FINISH_REASON_LOST

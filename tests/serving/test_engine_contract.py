@@ -63,7 +63,7 @@ async def test_a_missing_model_is_named_before_anything_heavy_is_imported(tmp_pa
 
 async def test_an_engine_that_is_not_running_says_so() -> None:
     engine = VllmEngine(EngineSettings(Path("nowhere"), (2,)))
-    with pytest.raises(Unavailable, match="restart serving"):
+    with pytest.raises(Unavailable, match="not running or has died.*try again"):
         await engine.check()
     await engine.stop()
 

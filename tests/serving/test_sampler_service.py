@@ -139,5 +139,5 @@ async def test_an_engine_failure_ends_the_draw_with_its_reason(world: World) -> 
     call = world.samples.Draw(draw(prompts=20))
     await until_async(lambda: world.engine.running == 8)
     world.engine.die()
-    async with fails(grpc.StatusCode.UNAVAILABLE, "restart serving"):
+    async with fails(grpc.StatusCode.UNAVAILABLE, "has died", "try again"):
         await rest(call)

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from heliotrope.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from heliotrope.errors import FailedPrecondition, ResourceExhausted
 from heliotrope.v1 import chat_pb2, common_pb2, feedback_pb2
 from serving.build import build
 from tests.serving.running import (
@@ -133,13 +133,6 @@ async def test_an_unforeseen_error_has_an_incident_id_and_leaves_the_process_up(
         await read(world.chats.Chat(request(), metadata=ALICE))
     assert "scripted bug" in caplog.text
     assert (await world.chat()).ids and not world.server.replies.running
-
-
-async def test_a_dead_engine_ends_the_process_with_the_remedy(world: World) -> None:
-    serve = asyncio.create_task(world.server.serve(asyncio.Event()))
-    world.engine.die()
-    with pytest.raises(Unavailable, match="restart serving"):
-        await asyncio.wait_for(serve, 5)
 
 
 async def test_a_second_start_on_the_same_state_is_refused(world: World) -> None:
