@@ -94,6 +94,11 @@ class Answer:
         """The policy version that answers."""
         return self.draft.started.adapter.policy_version
 
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens of the prompt while it waits for its first token; 0 from then on."""
+        return 0 if self.first_at or self.finish else len(self.draft.prompt_ids)
+
     def start(self) -> None:
         """Run in the background from now on."""
         self.task = asyncio.create_task(self._run(), name=f"answer {self.response_id}")

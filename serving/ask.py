@@ -15,9 +15,11 @@ from serving.journal import Origin
 
 @dataclass(frozen=True)
 class Limits:
-    """The server's bounds and defaults. max_chats: answers streamed at once; ticket_seconds: how long one can be judged."""
+    """The server's bounds and defaults. max_chats: answers streamed at once; max_queued: prompt tokens that may
+    wait for a first token; ticket_seconds: how long one can be judged."""
 
     max_chats: int
+    max_queued: int
     max_tokens: int
     temperature: float
     ticket_seconds: float

@@ -94,7 +94,9 @@ def _wire(
     conversations, shared = Conversations(), SharedItems(read_pool(config.comparisons.shared_pool))
     comparisons = Comparisons(config.comparisons.share, random.SystemRandom())
     replies = Replies(engine, chat, routes, journal, conversations, comparisons, shared, limits)
-    gate = SampleGate(config.serving.sampler_streams, lambda: len(replies.running))
+    gate = SampleGate(
+        config.serving.sampler_streams, config.serving.samples_beside_people, lambda: len(replies.running)
+    )
     replies.changed = gate.poke
     desk = PolicyDesk(
         table,
@@ -130,7 +132,11 @@ def limits_of(config: Config) -> Limits:
     """The bounds that requests are checked against."""
     serving = config.serving
     return Limits(
-        serving.max_chats, serving.max_tokens, serving.temperature, serving.ticket_days * SECONDS_A_DAY
+        serving.max_chats,
+        serving.max_queued_tokens,
+        serving.max_tokens,
+        serving.temperature,
+        serving.ticket_days * SECONDS_A_DAY,
     )
 
 

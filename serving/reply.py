@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from heliotrope.chat import ChatFormat, Message
-from heliotrope.errors import AlreadyExists, InvalidInput, ResourceExhausted
+from heliotrope.errors import AlreadyExists, InvalidInput
 from heliotrope.identity import event_id
 from heliotrope.v1 import chat_pb2, common_pb2, events_pb2
+from serving.admission import admit
 from serving.answer import Answer, Draft
 from serving.ask import Ask, Limits, Plan, response_id
 from serving.comparisons import SIDES, Comparisons
@@ -112,10 +113,7 @@ class Replies:
     def _start(self, plan: Plan) -> Reply:
         """Decide the answers and set them off; without an await, so that seats and leases are never half taken."""
         count = 2 if self._compares(plan) else 1
-        if len(self.running) + count > self.limits.max_chats:
-            raise ResourceExhausted(
-                f"{len(self.running)} of {self.limits.max_chats} answers are being streamed; try again in about 1 s"
-            )
+        admit(self.running.values(), count, len(plan.prompt_ids), self.limits)
         reply = Reply(plan)
         leases = [self.routes.take(plan.ask.policy) for _ in range(count)]
         takes = self._takes(reply) if count == 2 else None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heliotrope.chat import ChatFormat
 from heliotrope.errors import HeliotropeError, InvalidInput, ResourceExhausted
@@ -15,7 +15,7 @@ from serving.answer import FINISHES
 from serving.ask import Limits
 from serving.engine import Engine, Sampling, check_room
 from serving.routes import Lease
-from serving.sample_gate import SampleGate
+from serving.sample_gate import SampleGate, Seat
 from serving.validate import messages_of, sampling_of
 
 MAX_PROMPTS = 1_024
@@ -123,8 +123,7 @@ class Samples:
     ) -> None:  # fmt: skip
         try:
             for job in left:
-                async with self.gate.seat():
-                    response = await self._sample(job, sampling, lease)
+                response = await self._sample(job, sampling, lease)
                 response.adapter.CopyFrom(ref)
                 queue.put_nowait(response)
         except HeliotropeError as error:
@@ -136,13 +135,24 @@ class Samples:
         response = sampler_pb2.DrawResponse(
             prompt_index=job.prompt_index, sample_index=job.sample_index, prompt_token_ids=job.prompt_ids
         )
-        stream = self.engine.generate(f"sample-{uuid.uuid4()}", job.prompt_ids, sampling, lease.adapter)
+        while not response.finish_reason:
+            async with self.gate.seat(again=bool(response.token_ids)) as seat:
+                await self._draw(response, sampling, lease, seat)
+        response.text = self.format.decode(response.token_ids)
+        return response
+
+    async def _draw(
+        self, response: sampler_pb2.DrawResponse, sampling: Sampling, lease: Lease, seat: Seat
+    ) -> None:
+        """Go on from the tokens drawn so far, to the end or until called back: p(next | prefix) is the same either way."""
+        prefix = (*response.prompt_token_ids, *response.token_ids)
+        left = replace(sampling, max_tokens=sampling.max_tokens - len(response.token_ids))
+        stream = self.engine.generate(f"sample-{uuid.uuid4()}", prefix, left, lease.adapter)
         async with contextlib.aclosing(stream) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 response.token_ids.extend(piece.token_ids)
                 response.logprobs.extend(piece.logprobs)
                 if piece.finish:
                     response.finish_reason = FINISHES[piece.finish]
-                    break
-        response.text = self.format.decode(response.token_ids)
-        return response
+                if piece.finish or seat.called_back:
+                    return

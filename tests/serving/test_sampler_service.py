@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -103,12 +104,13 @@ async def test_a_shadow_that_fails_its_checks_is_refused(world: World) -> None:
 
 @pytest.mark.parametrize(
     "streams, people, samples",
-    [(48, 0, 48), (48, 8, 32), (48, 16, 16), (48, 22, 4), (48, 60, 4), (2, 0, 2), (2, 9, 2)],
+    [(48, 0, 48), (48, 1, 3), (48, 23, 3), (48, 24, 1), (48, 60, 1), (2, 0, 2), (2, 1, 1)],
 )
-def test_each_person_takes_the_room_of_two_samples_down_to_a_floor_of_four(
+def test_all_seats_without_people_a_few_beside_them_one_when_many_come(
     streams: int, people: int, samples: int
 ):
-    assert allowed(streams, people) == samples
+    """Half of 48 seats is 24: from there on one sample only; never more than there are seats."""
+    assert allowed(streams, 3, people) == samples
 
 
 async def test_samples_make_room_for_people_and_take_it_back(world: World) -> None:
@@ -116,12 +118,39 @@ async def test_samples_make_room_for_people_and_take_it_back(world: World) -> No
     call = world.chats.Chat(request(), metadata=ALICE)
     assert (await call.read()).HasField("started")
     drawing = world.samples.Draw(draw(prompts=20, n=1))
-    await until_async(lambda: world.engine.running == 7)  # the person, and 8 − 2 samples
-    assert world.server.services.sampler.samples.gate.inside == 6
+    await until_async(lambda: world.engine.running == 3)  # the person, and two samples beside
+    assert world.server.services.sampler.samples.gate.inside == 2
     world.engine.release()
     assert (await rest(call))[-1].HasField("finished")
     assert len(await rest(drawing)) == 20
     assert world.server.services.sampler.samples.gate.inside == 0
+
+
+def whole_text(prompt_ids: Sequence[int]) -> list[int]:
+    """Twelve tokens that follow from the prompt alone."""
+    return [97 + (sum(prompt_ids) * k) % 26 for k in range(1, 13)]
+
+
+async def test_samples_are_called_back_when_people_come_and_go_on_from_where_they_were(world: World) -> None:
+    """Eight samples are three tokens in; a person comes; six give way at their next token and end the same text."""
+    world.engine.script = lambda ids, adapter, name: whole_text(ids[:2])[len(ids) - 2 :]
+    alone = {d.prompt_index: d for d in await rest(world.samples.Draw(draw(prompts=8, n=1)))}
+    world.engine.calls.clear()
+    world.engine.hold(after=3)
+    drawing = world.samples.Draw(draw(prompts=8, n=1))
+    await until_async(lambda: world.engine.running == 8)
+    call = world.chats.Chat(request(), metadata=ALICE)
+    assert (await call.read()).HasField("started")
+    world.engine.release()
+    drawn = {d.prompt_index: d for d in await rest(drawing)}
+    assert (await rest(call))[-1].HasField("finished")
+    again = [c for c in world.engine.calls if c.request_id.startswith("sample") and len(c.prompt_ids) > 2]
+    assert len(again) == 6
+    assert all(c.sampling.max_tokens == 256 - (len(c.prompt_ids) - 2) for c in again)
+    assert {i: list(d.token_ids) for i, d in drawn.items()} == {
+        i: list(d.token_ids) for i, d in alone.items()
+    }
+    assert all(list(d.logprobs) == list(alone[i].logprobs) for i, d in drawn.items())
 
 
 async def test_a_cancelled_draw_leaves_nothing_running(world: World) -> None:
