@@ -41,7 +41,7 @@ class House:
 async def house(overrides: Sequence[str] = ()) -> AsyncIterator[House]:
     """Start serving on free ports in this process; drained and stopped at the end."""
     with tempfile.TemporaryDirectory(prefix="heliotrope-") as folder:
-        ports = dict(zip(("public_port", "private_port", "http_port"), _free_ports(3), strict=True))
+        ports = dict(zip(("public_port", "private_port", "http_port"), free_ports(3), strict=True))
         sets = [f"paths.state={Path(folder) / 'state'}", "comparisons.share=0"]
         config = load(None, [*sets, *(f"serving.{k}={p}" for k, p in ports.items()), *overrides])
         server = build(config)
@@ -57,7 +57,8 @@ async def house(overrides: Sequence[str] = ()) -> AsyncIterator[House]:
             await server.close()
 
 
-def _free_ports(n: int) -> list[int]:
+def free_ports(n: int) -> list[int]:
+    """Ports of 127.0.0.1 that nothing listens on."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(n)]
         for one in sockets:

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from heliotrope.errors import HeliotropeError, Unavailable
+from heliotrope.errors import HeliotropeError, InvalidInput, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +55,18 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             stream = handler.stream_stream or handler.unary_stream
             field = "stream_stream" if handler.request_streaming else "unary_stream"
-            return handler._replace(**{field: self._streaming(stream, method)})
+            handler = handler._replace(**{field: self._streaming(stream, method)})
+            return handler if handler.request_streaming else readable(handler)
         unary = handler.stream_unary or handler.unary_unary
         field = "stream_unary" if handler.request_streaming else "unary_unary"
-        return handler._replace(**{field: self._unary(unary, method)})
+        handler = handler._replace(**{field: self._unary(unary, method)})
+        return handler if handler.request_streaming else readable(handler)
 
     def _unary(self, behaviour: Callable, method: str) -> Callable:
         async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
             async with translated(context, method):
                 self._gate.check()
+                check_readable(request)
                 return await behaviour(request, context)
 
         return call
@@ -71,11 +75,40 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: grpc.aio.ServicerContext) -> None:
             async with translated(context, method):
                 self._gate.check()
+                check_readable(request)
                 async with contextlib.aclosing(behaviour(request, context)) as messages:  # type: ignore[type-var]
                     async for message in messages:
                         await context.write(message)
 
         return call
+
+
+@dataclasses.dataclass(frozen=True)
+class Malformed:
+    """Stands for a request whose bytes are not the message that the method takes."""
+
+    why: str
+
+
+def readable(handler: Any) -> Any:
+    """The handler with a deserialiser that does not raise: gRPC would answer INTERNAL, as if the fault were ours."""
+    read = handler.request_deserializer
+
+    def deserialise(data: bytes) -> Any:
+        try:
+            return read(data)
+        except DecodeError as error:
+            return Malformed(str(error))
+
+    return handler._replace(request_deserializer=deserialise)
+
+
+def check_readable(request: Any) -> None:
+    """Raise InvalidInput for what could not be read."""
+    if isinstance(request, Malformed):
+        raise InvalidInput(
+            f"the request is not the message of this method ({request.why}); see the proto files"
+        )
 
 
 @contextlib.asynccontextmanager

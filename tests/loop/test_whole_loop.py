@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
 
 from heliotrope.config import Config
@@ -21,8 +17,8 @@ from heliotrope.registry import PolicyVersion, verify
 from heliotrope.v1 import chat_pb2, common_pb2, feedback_pb2, policy_pb2, sampler_pb2
 from learner.build import build as build_learner
 from learner.loop import update
-from serving.build import build
 from serving.engine_vllm import VllmEngine
+from tests.loop.session_server import serving
 from tests.serving.running import World, settings
 from tests.waiting import until_async
 
@@ -33,37 +29,6 @@ LEARNING = [
     'learner.sources=["simulated"]', "learner.nice=0", "learner.held_out=0.2", "lora.first_layer=26",
     "serving.max_tokens=96", "judge.prompts=3", "judge.max_tokens=8", "judge.min_held_out=1", "rollout.mode=manual",
 ]  # fmt: skip
-
-
-class Borrowed:
-    """The session's engine, which a server may use and neither start nor stop."""
-
-    def __init__(self, engine: VllmEngine) -> None:
-        self._engine = engine
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    async def start(self) -> None:
-        """It runs."""
-
-    async def stop(self) -> None:
-        """It runs on."""
-
-
-@asynccontextmanager
-async def serving(config: Config, engine: VllmEngine) -> AsyncIterator[World]:
-    server = build(config, engine=Borrowed(engine))  # pyright: ignore[reportArgumentType]
-    try:
-        await server.start()
-        async with (
-            grpc.aio.insecure_channel(config.serving.public_address) as public,
-            grpc.aio.insecure_channel(config.serving.private_address) as private,
-        ):
-            yield World(config, engine, server, public, private)  # pyright: ignore[reportArgumentType]
-        await server.drain()
-    finally:
-        await server.close()
 
 
 async def compare(world: World, number: int) -> None:

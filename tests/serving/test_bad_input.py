@@ -274,6 +274,15 @@ async def test_a_message_beyond_the_transport_is_refused_by_it(world: World) -> 
         await rest(world.chats.Chat(request("x" * (2 * 1024 * 1024 + 1)), metadata=ALICE))
 
 
+@pytest.mark.parametrize("body", [b"\xff", b"\x22\x02\xc3\x28"], ids=["no protobuf", "message is not UTF-8"])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_bytes_that_are_no_message_are_the_callers_fault(world: World, body: bytes) -> None:
+    call = world.public.unary_stream("/heliotrope.v1.ChatService/Chat")(body)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call.read()
+    assert refused.value.code() == INVALID and "see the proto files" in (refused.value.details() or "")
+
+
 @pytest.mark.asyncio(loop_scope="module")
 async def test_private_services_are_not_on_the_public_listener(world: World) -> None:
     stub = world.public.unary_unary("/heliotrope.v1.PolicyService/ListPolicies")
