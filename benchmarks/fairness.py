@@ -17,12 +17,15 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
+from statistics import mean
 
 from benchmarks.house import House, house
 from heliotrope.chat import Message
 from heliotrope.simulate.prompts import asked
 from heliotrope.v1 import chat_pb2, common_pb2, sampler_pb2
 from serving.engine import Sampling
+from serving.sample_gate import LINGER_SECONDS
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ async def person(at: House, number: int, until: float, tokens: int, waits: list[
     turn = 0
     while time.monotonic() < until:
         prompt = asked()[(7 * number + turn) % len(asked())]
+        length = Random(1000 * number + turn).randint(tokens // 2, tokens)  # or all would ask in step
         request = chat_pb2.ChatRequest(
-            request_id=uuid.uuid4().hex, message=f"{prompt} ({number}.{turn})", sampling=sampling(tokens)
+            request_id=uuid.uuid4().hex, message=f"{prompt} ({number}.{turn})", sampling=sampling(length)
         )
         began, first = time.monotonic(), 0.0
         async for chunk in at.chats.Chat(request):
@@ -133,8 +137,12 @@ async def measure(plan: Plan, overrides: Sequence[str]) -> dict[str, object]:
     async with house(overrides) as at:
         say("warming up")
         await people(at, Plan(plan.streams, 2, 1, plan.tokens, 0))
-        engine, samples = await engine_rate(at, plan), await drawn_rate(at, plan)
-        say(f"nobody there: bare engine {engine:.0f} token/s, samples {samples:.0f}")
+        await asyncio.sleep(LINGER_SECONDS)
+        engines, samples = [], []
+        for _ in range(plan.rounds):
+            engines.append(await engine_rate(at, plan))
+            samples.append(await drawn_rate(at, plan))
+            say(f"nobody there: bare engine {engines[-1]:.0f} token/s, samples {samples[-1]:.0f}")
         alone: list[float] = []
         shared: list[float] = []
         rates: list[float] = []
@@ -144,8 +152,9 @@ async def measure(plan: Plan, overrides: Sequence[str]) -> dict[str, object]:
             shared, rates = shared + waits, [*rates, rate]
             say(f"round {number + 1}: {len(alone)} first tokens alone, {len(shared)} beside samples")
     return figures(plan, alone, shared) | {
-        "sampler_tok_s_beside": round(sum(rates) / len(rates), 1), "engine_tok_s": round(engine, 1),
-        "sampler_tok_s": round(samples, 1), "sampler_share": round(samples / engine, 3), "cores": len(os.sched_getaffinity(0)),
+        "sampler_tok_s_beside": round(mean(rates), 1), "engine_tok_s": round(mean(engines), 1),
+        "sampler_tok_s": round(mean(samples), 1), "sampler_share": round(mean(samples) / mean(engines), 3),
+        "cores": len(os.sched_getaffinity(0)),
     }  # fmt: skip
 
 
@@ -170,10 +179,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fairness", description=__doc__)
     parser.add_argument("--streams", type=int, default=8, help="people at once")
     parser.add_argument("--seconds", type=float, default=30, help="length of one phase with people")
-    parser.add_argument(
-        "--rounds", type=int, default=2, help="how often people are alone, then beside samples"
-    )
-    parser.add_argument("--tokens", type=int, default=48, help="longest answer and sample")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each measurement is taken, in turns")
+    parser.add_argument("--tokens", type=int, default=32, help="longest answer and sample")
     parser.add_argument("--samples", type=int, default=96, help="samples drawn with nobody there")
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting"

@@ -129,7 +129,7 @@ async def run(demo: Demo, file: Path, config: Config) -> report.Report:
         programs.append(await children.start("serving", ["serving", *options], logs / "serving.log"))
         await children.healthy(client, START_SECONDS)
         programs.append(await children.start("learner", ["learner", *options], logs / "learner.log"))
-        print(f"page  http://{serving.host}:{serving.http_port}", flush=True)
+        print(f"page  {serving.page_url}", flush=True)
         return await people_and_judgement(demo, client, config, began)
 
 

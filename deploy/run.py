@@ -38,7 +38,7 @@ async def run(config: Config, options: list[str]) -> None:
         async with AsyncClient(address.public_address, address.private_address) as client:
             await children.healthy(client, START_SECONDS)
         programs.append(await children.start("learner", ["learner", *options], logs / "learner.log"))
-        print(f"the page: http://{address.host}:{address.http_port}   (Ctrl-C stops)", flush=True)
+        print(f"the page: {address.page_url}   (Ctrl-C stops)", flush=True)
         await asyncio.Event().wait()
 
 

@@ -35,7 +35,7 @@ async def run(config: Config) -> None:
         await server.start()
         http = asyncio.create_task(_http(config, stop))
         print(
-            f"serving: page http://{config.serving.host}:{config.serving.http_port}  "
+            f"serving: page {config.serving.page_url}  "
             f"gRPC {config.serving.public_address}  private {config.serving.private_address}",
             flush=True,
         )

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -30,6 +30,7 @@ from starlette.staticfiles import StaticFiles
 from heliotrope.config import Config
 from heliotrope.errors import ConfigError
 from heliotrope.identity import USER_KEY, new_user_id
+from heliotrope.settings.serving import at
 from heliotrope.v1 import chat_pb2, chat_pb2_grpc, feedback_pb2, feedback_pb2_grpc
 from serving.gateway_guard import Guard, cookie_header, identity, read_message, refusal
 from serving.gateway_stream import ChatStream, as_fields, error_response
@@ -92,8 +93,8 @@ class Gateway:
         return await _unary(self._feedback.RetractFeedback, body, identity(request))
 
 
-def build_app(channel: grpc.aio.Channel) -> Starlette:
-    """The application; whoever made the channel closes it."""
+def build_app(channel: grpc.aio.Channel, names: Sequence[str] = ()) -> Starlette:
+    """The application; whoever made the channel closes it. names: see `serve_on`."""
     gateway = Gateway(channel)
     return Starlette(
         routes=[
@@ -104,7 +105,7 @@ def build_app(channel: grpc.aio.Channel) -> Starlette:
             Route("/api/retract", gateway.retract, methods=["POST"]),
             Mount("/static", _Pages(directory=_PAGES / "static")),
         ],
-        middleware=[Middleware(Guard)],
+        middleware=[Middleware(Guard, names=names)],
         exception_handlers={HTTPException: _http_error, grpc.aio.AioRpcError: _grpc_error},
     )
 
@@ -115,8 +116,8 @@ async def serve_http(config: Config, stop: asyncio.Event) -> None:
     Raises ConfigError when the address cannot be taken.
     """
     listener = bind(config.serving.host, config.serving.http_port)
-    target = config.serving.public_address.replace("0.0.0.0:", "127.0.0.1:")
-    await serve_on(listener, target, stop, config.serving.drain_seconds)
+    names = (config.serving.host, *config.serving.hosts)
+    await serve_on(listener, config.serving.public_target, stop, config.serving.drain_seconds, names)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -125,16 +126,21 @@ def bind(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise ConfigError(
-            f"the page's address {host}:{port} cannot be taken: {error.strerror}; stop what uses it or set serving.http_port"
+            f"the page's address {at(host, port)} cannot be taken: {error.strerror}; stop what uses it or set serving.http_port"
         ) from error
 
 
-async def serve_on(listener: socket.socket, target: str, stop: asyncio.Event, drain_seconds: float) -> None:
-    """Serve the page on `listener` for the public gRPC listener at `target` (host:port) until `stop` is set."""
+async def serve_on(
+    listener: socket.socket, target: str, stop: asyncio.Event, drain_seconds: float, names: Sequence[str] = ()
+) -> None:
+    """Serve the page on `listener` for the public gRPC listener at `target` (host:port) until `stop` is set.
+
+    names: what a browser may call this server, besides localhost and IP addresses.
+    """
     async with grpc.aio.insecure_channel(target, options=_CHANNEL) as channel:
         server = _Server(
             uvicorn.Config(
-                build_app(channel),
+                build_app(channel, names),
                 lifespan="off",
                 ws="none",
                 log_config=None,
@@ -145,7 +151,7 @@ async def serve_on(listener: socket.socket, target: str, stop: asyncio.Event, dr
         )
         running = asyncio.create_task(server.serve(sockets=[listener]))
         stopped = asyncio.create_task(stop.wait())
-        _log.info("page on http://%s:%d/", *listener.getsockname()[:2])
+        _log.info("page on http://%s/", at(*listener.getsockname()[:2]))
         try:
             await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
         finally:

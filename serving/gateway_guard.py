@@ -5,7 +5,9 @@ Pure ASGI on purpose: a middleware that wraps the response hides the client's di
 
 from __future__ import annotations
 
+import ipaddress
 import json
+from collections.abc import Container, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -46,10 +48,11 @@ def refusal(status: int, code: str, message: str) -> JSONResponse:
 
 
 class Guard:
-    """Refuses POSTs from other origins and puts the security headers on every answer."""
+    """Refuses requests to foreign names and POSTs from other origins; puts the security headers on every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, names: Sequence[str] = ()) -> None:
         self._app = app
+        self._names = frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; anything but HTTP passes untouched."""
@@ -66,6 +69,12 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
+        if not ours(host := headers.get("host", ""), self._names):
+            message = (
+                f"this page is not {host[:80]!r}; ask for it by its address, or add the name to serving.hosts"
+            )
+            await refusal(403, "PERMISSION_DENIED", message)(scope, receive, send_guarded)
+            return
         if scope["method"] == "POST" and not same_origin(headers):
             said, host = headers.get("origin", "none"), headers.get("host", "")
             message = (
@@ -74,6 +83,27 @@ class Guard:
             await refusal(403, "PERMISSION_DENIED", message)(scope, receive, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
+
+
+def ours(host: str, names: Container[str]) -> bool:
+    """True when a Host header is localhost, an IP address, or one of the names (lower case).
+
+    A site that points its own name at this machine (DNS rebinding) is same-origin for the browser; only the name
+    gives it away. An address cannot be pointed anywhere.
+    """
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+    except ValueError:
+        return False
+    return name == "localhost" or name in names or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def same_origin(headers: Headers) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping
 
 import grpc
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from heliotrope.v1 import chat_pb2
 from serving.gateway_guard import refusal
+from serving.interceptor import RETRY_AFTER
 
 # The mapping of google.rpc.Code (googleapis, google/rpc/code.proto); 499 is nginx's "client closed request".
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
@@ -36,8 +38,11 @@ ChatCall = grpc.aio.UnaryStreamCall[chat_pb2.ChatRequest, chat_pb2.ChatResponse]
 
 
 def error_response(error: grpc.aio.AioRpcError) -> JSONResponse:
-    """The HTTP answer for a failed call: same message, matching status (500 when there is none)."""
-    return refusal(HTTP_STATUS.get(error.code(), 500), error.code().name, error.details() or "")
+    """The HTTP answer for a failed call: same message, matching status (500 when there is none), same hint when to try again."""
+    response = refusal(HTTP_STATUS.get(error.code(), 500), error.code().name, error.details() or "")
+    if hint := dict(error.trailing_metadata() or ()).get(RETRY_AFTER):
+        response.headers["retry-after"] = str(math.ceil(int(hint) / 1000))
+    return response
 
 
 def as_fields(message: Message) -> dict[str, object]:

@@ -136,7 +136,8 @@ class Samples:
             prompt_index=job.prompt_index, sample_index=job.sample_index, prompt_token_ids=job.prompt_ids
         )
         while not response.finish_reason:
-            async with self.gate.seat(again=bool(response.token_ids)) as seat:
+            tokens = len(response.prompt_token_ids) + len(response.token_ids)
+            async with self.gate.seat(tokens, again=bool(response.token_ids)) as seat:
                 await self._draw(response, sampling, lease, seat)
         response.text = self.format.decode(response.token_ids)
         return response
@@ -152,6 +153,8 @@ class Samples:
             async for piece in pieces:
                 response.token_ids.extend(piece.token_ids)
                 response.logprobs.extend(piece.logprobs)
+                if not seat.warm:
+                    self.gate.warmed(seat)
                 if piece.finish:
                     response.finish_reason = FINISHES[piece.finish]
                 if piece.finish or seat.called_back:

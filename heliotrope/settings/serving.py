@@ -10,6 +10,16 @@ from pydantic import Field
 from heliotrope.settings.base import Section
 
 
+def at(host: str, port: int) -> str:
+    """host:port; an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reachable(host: str) -> str:
+    """The address itself, or this machine's loopback for one that means all addresses."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
 class EngineSection(Section):
     """vLLM."""
 
@@ -38,6 +48,9 @@ class Serving(Section):
     """Private gRPC: policies, samples, administration."""
     http_port: int = Field(default=8080, ge=1, le=65535)
     """The page."""
+    hosts: tuple[str, ...] = ()
+    """Names under which browsers reach the page, besides localhost, IP addresses and `host`. Any other Host header is
+    refused: a foreign site could point a name of its own here (DNS rebinding)."""
     temperature: float = Field(default=0.8, ge=0, le=2)
     """Sampling temperature where a request names none."""
     max_tokens: int = Field(default=256, ge=1, le=8192)
@@ -58,12 +71,22 @@ class Serving(Section):
     @property
     def public_address(self) -> str:
         """host:port of the public gRPC listener."""
-        return f"{self.host}:{self.public_port}"
+        return at(self.host, self.public_port)
 
     @property
     def private_address(self) -> str:
         """host:port of the private gRPC listener."""
-        return f"{self.private_host}:{self.private_port}"
+        return at(self.private_host, self.private_port)
+
+    @property
+    def page_url(self) -> str:
+        """Where a browser on this machine finds the page."""
+        return f"http://{at(reachable(self.host), self.http_port)}"
+
+    @property
+    def public_target(self) -> str:
+        """host:port at which this machine reaches the public gRPC listener."""
+        return at(reachable(self.host), self.public_port)
 
 
 class Comparisons(Section):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
@@ -12,7 +14,7 @@ import pytest
 
 from heliotrope.v1 import common_pb2, sampler_pb2
 from serving.engine import Adapter
-from serving.sample_gate import allowed
+from serving.sample_gate import SampleGate, allowed
 from tests.heliotrope.small_adapters import stage
 from tests.serving.running import ALICE, BASE_DIGEST, World, fails, request, rest, running
 from tests.serving.scripted_engine import logprob
@@ -124,6 +126,35 @@ async def test_samples_make_room_for_people_and_take_it_back(world: World) -> No
     assert (await rest(call))[-1].HasField("finished")
     assert len(await rest(drawing)) == 20
     assert world.server.services.sampler.samples.gate.inside == 0
+
+
+async def test_samples_enter_by_the_tokens_that_a_person_would_wait_behind() -> None:
+    """256 at once: two of 100 enter, the third of 100 does not; one of 900 enters when nothing else does."""
+    gate = SampleGate(streams=48, beside=2, people=lambda: 0)
+    async with gate.seat(100) as first, gate.seat(100):
+        third = asyncio.create_task(gate.seat(100).__aenter__())
+        await asyncio.sleep(0)
+        assert gate.inside == 2
+        gate.warmed(first)
+        await asyncio.sleep(0)
+        assert gate.inside == 3
+    third.cancel()
+    fresh = SampleGate(streams=48, beside=2, people=lambda: 0)
+    async with fresh.seat(900):
+        assert fresh.inside == 1
+
+
+async def test_for_a_moment_after_the_last_answer_samples_hold_back() -> None:
+    people = [1]
+    gate = SampleGate(streams=8, beside=1, people=lambda: people[0], linger=0.05)
+    async with AsyncExitStack() as seats:
+        await seats.enter_async_context(gate.seat(1))
+        waiting = asyncio.create_task(seats.enter_async_context(gate.seat(1)))
+        people[0] = 0
+        gate.poke()
+        assert gate.inside == 1
+        await asyncio.wait_for(waiting, 2)
+        assert gate.inside == 2
 
 
 def whole_text(prompt_ids: Sequence[int]) -> list[int]:
