@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 import grpc
+import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from feedback.log import read_all
@@ -224,3 +225,10 @@ async def fails(code: grpc.StatusCode, *words: str) -> AsyncIterator[None]:
             assert word in (error.details() or ""), f"{word!r} is not in {error.details()!r}"
     else:
         raise AssertionError(f"the call did not fail with {code}")
+
+
+async def refusal(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
+    """The status and the message of a call that is to fail."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), caught.value.details() or ""

@@ -169,6 +169,7 @@ async def test_a_failure_while_loading_leaves_the_old_version_serving(auto: Worl
 async def test_a_version_for_another_base_model_is_refused(auto: World) -> None:
     publish(auto.registry, 0.1, base="f" * 64)
     await becomes(auto, v1="failed", v0="live")
+    assert "ffff" in auto.server.desk.table.standing("policy-v1").reason
 
 
 async def test_roll_back_puts_the_last_good_version_back_and_stops_the_harmful_one(auto: World) -> None:
