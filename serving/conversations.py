@@ -7,6 +7,7 @@ comparison the chosen answer is continued; after a tie, a skip or both bad the l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,15 +20,18 @@ from serving.caller import Caller
 MAX_CONVERSATIONS = 20_000
 MAX_TURNS = 512
 SETTLE_SECONDS = 2.0
+MAX_TRANSCRIPT = 1_000_000
 
 
 @dataclass
 class Turn:
-    """One message with one answer. parent: the response that the message continues, or empty at the root."""
+    """One message with one answer. parent: the response that the message continues, or empty at the root.
+    shown: the answers that were given together, in the order A, B."""
 
     response_id: str
     parent: str
     message: str
+    shown: tuple[str, ...]
     text: str = ""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -66,14 +70,15 @@ class Conversations:
         return found
 
     def begin(
-        self, conversation_id: str, caller: Caller, parent: str, message: str, response_ids: Sequence[str]
-    ) -> None:
-        """Add the turns of a new exchange, the left answer first; it becomes the newest."""
+        self, conversation_id: str, caller: Caller, parent: str, message: str, response_ids: Sequence[str],
+        shown: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Add the turns of a new exchange, the left answer first; it becomes the newest. shown: when not all of it is added."""
         held = self._held.setdefault(
             conversation_id, Conversation(conversation_id, caller.tenant, caller.user)
         )
         for response_id in response_ids:
-            held.turns[response_id] = Turn(response_id, parent, message)
+            held.turns[response_id] = Turn(response_id, parent, message, tuple(shown or response_ids))
         held.newest = response_ids[0]
         self._held.move_to_end(conversation_id)
         while len(self._held) > self._limit:
@@ -121,10 +126,17 @@ class Conversations:
             started.parent_response_id,
             served.messages[-1].content,
             [served.response_id],
+            _together(started),
         )
         self.finish(event.conversation_id, served.response_id, served.text)
         if kept and started.side == common_pb2.SIDE_B:
             self._held[event.conversation_id].newest = kept
+
+
+def _together(started: events_pb2.ResponseStarted) -> tuple[str, ...]:
+    others = tuple(started.sibling_response_ids)
+    is_second = started.side == common_pb2.SIDE_B
+    return (*others, started.response_id) if is_second else (started.response_id, *others)
 
 
 def chosen_response(feedback: feedback_pb2.Feedback, response_ids: Sequence[str]) -> str:
@@ -162,6 +174,25 @@ async def history_of(conversation: Conversation, parent: str) -> list[Message]:
         messages[:0] = [Message("user", turn.message), Message("assistant", turn.text)]
         parent = turn.parent
     return messages
+
+
+async def transcript(conversation: Conversation, most_bytes: int = MAX_TRANSCRIPT) -> list[tuple[Turn, bool]]:
+    """The answers on the way to the newest, oldest first, each with its pair, and whether the way leads through it.
+
+    One that is just ending is waited for; the oldest that do not fit into `most_bytes` are left out.
+    """
+    way, parent, size = [], conversation.newest, 0
+    while turn := conversation.turns.get(parent):
+        pair = [conversation.turns[i] for i in turn.shown if i in conversation.turns]
+        for one in pair:
+            with contextlib.suppress(FailedPrecondition):
+                await _settled(one)
+        size += sum(len(t.message.encode()) + len(t.text.encode()) for t in pair)
+        if size > most_bytes:
+            break
+        way[:0] = [(one, one is turn) for one in pair]
+        parent = turn.parent
+    return way
 
 
 async def _settled(turn: Turn) -> None:

@@ -6,6 +6,7 @@ JSON mapping, so a rule about chat or votes lives in one place, behind gRPC. Rou
     GET  /              the page            POST /api/chat      ChatRequest → one ChatResponse a line (NDJSON)
     GET  /static/*      its css and js      POST /api/feedback  GiveFeedbackRequest → GiveFeedbackResponse
     GET  /healthz       up and reachable    POST /api/retract   RetractFeedbackRequest → RetractFeedbackResponse
+                                            POST /api/conversation  GetConversationRequest → GetConversationResponse
 """
 
 from __future__ import annotations
@@ -82,6 +83,11 @@ class Gateway:
         call = self._chat.Chat(body, metadata=((USER_KEY, user),), timeout=CHAT_SECONDS)
         return ChatStream(call, cookie)
 
+    async def conversation(self, request: Request) -> Response:
+        """The same person's conversation, after a reload."""
+        body = await read_message(request, chat_pb2.GetConversationRequest())
+        return await _unary(self._chat.GetConversation, body, identity(request))
+
     async def feedback(self, request: Request) -> Response:
         """Give one judgement; 200 means that it is durable."""
         body = await read_message(request, feedback_pb2.GiveFeedbackRequest())
@@ -101,6 +107,7 @@ def build_app(channel: grpc.aio.Channel, names: Sequence[str] = ()) -> Starlette
             Route("/", gateway.page),
             Route("/healthz", gateway.health),
             Route("/api/chat", gateway.chat, methods=["POST"]),
+            Route("/api/conversation", gateway.conversation, methods=["POST"]),
             Route("/api/feedback", gateway.feedback, methods=["POST"]),
             Route("/api/retract", gateway.retract, methods=["POST"]),
             Mount("/static", _Pages(directory=_PAGES / "static")),

@@ -14,10 +14,11 @@ from heliotrope.errors import Unimplemented
 from heliotrope.v1 import chat_pb2, chat_pb2_grpc
 from serving.answer import Delta, Ended
 from serving.caller import Caller
+from serving.conversations import transcript
 from serving.reply import Replies
 from serving.reply_stream import Reply
 from serving.tickets import Tickets
-from serving.validate import ask_of
+from serving.validate import ask_of, uuid_of
 
 
 @dataclass
@@ -52,6 +53,22 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
         """Not built yet."""
         raise Unimplemented("ResumeChat is not built yet; read the answer to its end on the stream of Chat")
         yield  # an async generator, as the interceptor expects of every stream
+
+    async def GetConversation(
+        self, request: chat_pb2.GetConversationRequest, context: grpc.aio.ServicerContext
+    ) -> chat_pb2.GetConversationResponse:
+        """The caller's own conversation, as far as serving holds it."""
+        wanted = uuid_of("conversation_id", request.conversation_id)
+        held = self.replies.conversations.find(wanted, self.caller(context).identified())
+        return chat_pb2.GetConversationResponse(
+            turns=[
+                chat_pb2.ConversationTurn(
+                    response_id=turn.response_id, parent_response_id=turn.parent, message=turn.message,
+                    text=turn.text, continued=continued,
+                )
+                for turn, continued in await transcript(held)
+            ]
+        )  # fmt: skip
 
 
 def started_chunk(reply: Reply, ticket: str) -> chat_pb2.ChatStarted:

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from heliotrope.v1 import common_pb2 as heliotrope_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18heliotrope/v1/chat.proto\x12\rheliotrope.v1\x1a\x1aheliotrope/v1/common.proto\"\xc7\x02\n\x0b\x43hatRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x1a\n\x12parent_response_id\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\'\n\x07history\x18\x05 \x03(\x0b\x32\x16.heliotrope.v1.Message\x12\x0e\n\x06policy\x18\x06 \x01(\t\x12)\n\x08sampling\x18\x07 \x01(\x0b\x32\x17.heliotrope.v1.Sampling\x12\x31\n\ncomparison\x18\x08 \x01(\x0e\x32\x1d.heliotrope.v1.ComparisonWish\x12%\n\x06source\x18\t \x01(\x0e\x32\x15.heliotrope.v1.Source\x12\x14\n\x07\x63onsent\x18\n \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_consent\"\xee\x01\n\x0c\x43hatResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x07started\x18\x02 \x01(\x0b\x32\x1a.heliotrope.v1.ChatStartedH\x00\x12)\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x18.heliotrope.v1.TextDeltaH\x00\x12\x38\n\x0f\x61nswer_finished\x18\x04 \x01(\x0b\x32\x1d.heliotrope.v1.AnswerFinishedH\x00\x12/\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1b.heliotrope.v1.ChatFinishedH\x00\x42\x07\n\x05\x63hunk\"\x98\x01\n\x0b\x43hatStarted\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12*\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x19.heliotrope.v1.AnswerHead\x12\x17\n\x0f\x66\x65\x65\x64\x62\x61\x63k_ticket\x18\x03 \x01(\t\x12\x1a\n\x12no_feedback_reason\x18\x04 \x01(\t\x12\x0f\n\x07item_id\x18\x05 \x01(\t\"\\\n\nAnswerHead\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12!\n\x04side\x18\x02 \x01(\x0e\x32\x13.heliotrope.v1.Side\x12\x16\n\x0epolicy_version\x18\x03 \x01(\t\">\n\tTextDelta\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"i\n\x0e\x41nswerFinished\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x32\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x1b.heliotrope.v1.FinishReason\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"%\n\x0c\x43hatFinished\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\"7\n\x11ResumeChatRequest\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"@\n\x12ResumeChatResponse\x12*\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1b.heliotrope.v1.ChatResponse*b\n\x0e\x43omparisonWish\x12\x1f\n\x1b\x43OMPARISON_WISH_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OMPARISON_WISH_OFF\x10\x01\x12\x16\n\x12\x43OMPARISON_WISH_ON\x10\x02\x32\xa5\x01\n\x0b\x43hatService\x12\x41\n\x04\x43hat\x12\x1a.heliotrope.v1.ChatRequest\x1a\x1b.heliotrope.v1.ChatResponse0\x01\x12S\n\nResumeChat\x12 .heliotrope.v1.ResumeChatRequest\x1a!.heliotrope.v1.ResumeChatResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18heliotrope/v1/chat.proto\x12\rheliotrope.v1\x1a\x1aheliotrope/v1/common.proto\"\xc7\x02\n\x0b\x43hatRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x1a\n\x12parent_response_id\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\'\n\x07history\x18\x05 \x03(\x0b\x32\x16.heliotrope.v1.Message\x12\x0e\n\x06policy\x18\x06 \x01(\t\x12)\n\x08sampling\x18\x07 \x01(\x0b\x32\x17.heliotrope.v1.Sampling\x12\x31\n\ncomparison\x18\x08 \x01(\x0e\x32\x1d.heliotrope.v1.ComparisonWish\x12%\n\x06source\x18\t \x01(\x0e\x32\x15.heliotrope.v1.Source\x12\x14\n\x07\x63onsent\x18\n \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_consent\"\xee\x01\n\x0c\x43hatResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x07started\x18\x02 \x01(\x0b\x32\x1a.heliotrope.v1.ChatStartedH\x00\x12)\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x18.heliotrope.v1.TextDeltaH\x00\x12\x38\n\x0f\x61nswer_finished\x18\x04 \x01(\x0b\x32\x1d.heliotrope.v1.AnswerFinishedH\x00\x12/\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1b.heliotrope.v1.ChatFinishedH\x00\x42\x07\n\x05\x63hunk\"\x98\x01\n\x0b\x43hatStarted\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12*\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x19.heliotrope.v1.AnswerHead\x12\x17\n\x0f\x66\x65\x65\x64\x62\x61\x63k_ticket\x18\x03 \x01(\t\x12\x1a\n\x12no_feedback_reason\x18\x04 \x01(\t\x12\x0f\n\x07item_id\x18\x05 \x01(\t\"\\\n\nAnswerHead\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12!\n\x04side\x18\x02 \x01(\x0e\x32\x13.heliotrope.v1.Side\x12\x16\n\x0epolicy_version\x18\x03 \x01(\t\">\n\tTextDelta\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"i\n\x0e\x41nswerFinished\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x32\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x1b.heliotrope.v1.FinishReason\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"%\n\x0c\x43hatFinished\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\"1\n\x16GetConversationRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\"I\n\x17GetConversationResponse\x12.\n\x05turns\x18\x01 \x03(\x0b\x32\x1f.heliotrope.v1.ConversationTurn\"u\n\x10\x43onversationTurn\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x1a\n\x12parent_response_id\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x11\n\tcontinued\x18\x05 \x01(\x08\"7\n\x11ResumeChatRequest\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"@\n\x12ResumeChatResponse\x12*\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1b.heliotrope.v1.ChatResponse*b\n\x0e\x43omparisonWish\x12\x1f\n\x1b\x43OMPARISON_WISH_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OMPARISON_WISH_OFF\x10\x01\x12\x16\n\x12\x43OMPARISON_WISH_ON\x10\x02\x32\x87\x02\n\x0b\x43hatService\x12\x41\n\x04\x43hat\x12\x1a.heliotrope.v1.ChatRequest\x1a\x1b.heliotrope.v1.ChatResponse0\x01\x12S\n\nResumeChat\x12 .heliotrope.v1.ResumeChatRequest\x1a!.heliotrope.v1.ResumeChatResponse0\x01\x12`\n\x0fGetConversation\x12%.heliotrope.v1.GetConversationRequest\x1a&.heliotrope.v1.GetConversationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'heliotrope.v1.chat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMPARISONWISH']._serialized_start=1224
-  _globals['_COMPARISONWISH']._serialized_end=1322
+  _globals['_COMPARISONWISH']._serialized_start=1469
+  _globals['_COMPARISONWISH']._serialized_end=1567
   _globals['_CHATREQUEST']._serialized_start=72
   _globals['_CHATREQUEST']._serialized_end=399
   _globals['_CHATRESPONSE']._serialized_start=402
@@ -48,10 +48,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANSWERFINISHED']._serialized_end=1060
   _globals['_CHATFINISHED']._serialized_start=1062
   _globals['_CHATFINISHED']._serialized_end=1099
-  _globals['_RESUMECHATREQUEST']._serialized_start=1101
-  _globals['_RESUMECHATREQUEST']._serialized_end=1156
-  _globals['_RESUMECHATRESPONSE']._serialized_start=1158
-  _globals['_RESUMECHATRESPONSE']._serialized_end=1222
-  _globals['_CHATSERVICE']._serialized_start=1325
-  _globals['_CHATSERVICE']._serialized_end=1490
+  _globals['_GETCONVERSATIONREQUEST']._serialized_start=1101
+  _globals['_GETCONVERSATIONREQUEST']._serialized_end=1150
+  _globals['_GETCONVERSATIONRESPONSE']._serialized_start=1152
+  _globals['_GETCONVERSATIONRESPONSE']._serialized_end=1225
+  _globals['_CONVERSATIONTURN']._serialized_start=1227
+  _globals['_CONVERSATIONTURN']._serialized_end=1344
+  _globals['_RESUMECHATREQUEST']._serialized_start=1346
+  _globals['_RESUMECHATREQUEST']._serialized_end=1401
+  _globals['_RESUMECHATRESPONSE']._serialized_start=1403
+  _globals['_RESUMECHATRESPONSE']._serialized_end=1467
+  _globals['_CHATSERVICE']._serialized_start=1570
+  _globals['_CHATSERVICE']._serialized_end=1833
 # @@protoc_insertion_point(module_scope)

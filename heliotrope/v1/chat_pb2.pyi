@@ -105,6 +105,32 @@ class ChatFinished(_message.Message):
     prompt_tokens: int
     def __init__(self, prompt_tokens: _Optional[int] = ...) -> None: ...
 
+class GetConversationRequest(_message.Message):
+    __slots__ = ("conversation_id",)
+    CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
+    conversation_id: str
+    def __init__(self, conversation_id: _Optional[str] = ...) -> None: ...
+
+class GetConversationResponse(_message.Message):
+    __slots__ = ("turns",)
+    TURNS_FIELD_NUMBER: _ClassVar[int]
+    turns: _containers.RepeatedCompositeFieldContainer[ConversationTurn]
+    def __init__(self, turns: _Optional[_Iterable[_Union[ConversationTurn, _Mapping]]] = ...) -> None: ...
+
+class ConversationTurn(_message.Message):
+    __slots__ = ("response_id", "parent_response_id", "message", "text", "continued")
+    RESPONSE_ID_FIELD_NUMBER: _ClassVar[int]
+    PARENT_RESPONSE_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CONTINUED_FIELD_NUMBER: _ClassVar[int]
+    response_id: str
+    parent_response_id: str
+    message: str
+    text: str
+    continued: bool
+    def __init__(self, response_id: _Optional[str] = ..., parent_response_id: _Optional[str] = ..., message: _Optional[str] = ..., text: _Optional[str] = ..., continued: _Optional[bool] = ...) -> None: ...
+
 class ResumeChatRequest(_message.Message):
     __slots__ = ("response_id", "after")
     RESPONSE_ID_FIELD_NUMBER: _ClassVar[int]

@@ -46,6 +46,11 @@ class ChatServiceStub:
                 request_serializer=heliotrope_dot_v1_dot_chat__pb2.ResumeChatRequest.SerializeToString,
                 response_deserializer=heliotrope_dot_v1_dot_chat__pb2.ResumeChatResponse.FromString,
                 _registered_method=True)
+        self.GetConversation = channel.unary_unary(
+                '/heliotrope.v1.ChatService/GetConversation',
+                request_serializer=heliotrope_dot_v1_dot_chat__pb2.GetConversationRequest.SerializeToString,
+                response_deserializer=heliotrope_dot_v1_dot_chat__pb2.GetConversationResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer:
@@ -69,6 +74,14 @@ class ChatServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetConversation(self, request, context):
+        """GetConversation gives the caller's own conversation back, as a page shows it after a reload.
+        Errors: INVALID_ARGUMENT, UNAUTHENTICATED, NOT_FOUND, PERMISSION_DENIED (another person's conversation).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChatServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +94,11 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.ResumeChat,
                     request_deserializer=heliotrope_dot_v1_dot_chat__pb2.ResumeChatRequest.FromString,
                     response_serializer=heliotrope_dot_v1_dot_chat__pb2.ResumeChatResponse.SerializeToString,
+            ),
+            'GetConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConversation,
+                    request_deserializer=heliotrope_dot_v1_dot_chat__pb2.GetConversationRequest.FromString,
+                    response_serializer=heliotrope_dot_v1_dot_chat__pb2.GetConversationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -139,6 +157,33 @@ class ChatService:
             '/heliotrope.v1.ChatService/ResumeChat',
             heliotrope_dot_v1_dot_chat__pb2.ResumeChatRequest.SerializeToString,
             heliotrope_dot_v1_dot_chat__pb2.ResumeChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heliotrope.v1.ChatService/GetConversation',
+            heliotrope_dot_v1_dot_chat__pb2.GetConversationRequest.SerializeToString,
+            heliotrope_dot_v1_dot_chat__pb2.GetConversationResponse.FromString,
             options,
             channel_credentials,
             insecure,

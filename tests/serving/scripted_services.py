@@ -94,6 +94,25 @@ class ScriptedServices(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.Feed
             self.cancelled.set()
             raise
 
+    async def GetConversation(self, request, context) -> chat_pb2.GetConversationResponse:
+        """One answer, then two of which the second carries on; nothing for another id than c1."""
+        if request.conversation_id != "c1":
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no conversation {request.conversation_id}")
+        self.users.append(_user(context))
+        turns = [
+            ("r1-0", "", "first", True),
+            ("r2-0", "r1-0", "second", False),
+            ("r2-1", "r1-0", "second", True),
+        ]
+        return chat_pb2.GetConversationResponse(
+            turns=[
+                chat_pb2.ConversationTurn(
+                    response_id=i, parent_response_id=p, message=m, text=f"text of {i}", continued=c
+                )
+                for i, p, m, c in turns
+            ]
+        )
+
     async def GiveFeedback(self, request, context) -> feedback_pb2.GiveFeedbackResponse:
         """Take a vote from anybody who says who they are."""
         if not _user(context):

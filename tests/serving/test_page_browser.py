@@ -204,6 +204,28 @@ async def test_it_says_when_feedback_is_not_offered(visit: Visit) -> None:
     assert await visit.page.locator(".thumb").count() == 0
 
 
+async def test_a_reload_keeps_the_conversation_and_goes_on_from_it(visit: Visit) -> None:
+    await visit.say("question")
+    await visit.idle()
+    await visit.page.reload()
+    await visit.sees("text of r2-1")
+    assert await visit.page.locator(".turn").count() == 2
+    assert await visit.page.locator(".said").all_inner_texts() == ["first", "second"]
+    assert await visit.page.locator(".pane").count() == 3 and not await visit.page.is_visible("#empty")
+    await visit.say("go on")
+    await visit.idle()
+    last = visit.services.chats[-1]
+    assert (last.conversation_id, last.parent_response_id) == ("c1", "r2-1")
+
+
+async def test_a_new_chat_is_not_brought_back(visit: Visit) -> None:
+    await visit.say("question")
+    await visit.idle()
+    await visit.page.get_by_role("button", name="New chat").click()
+    await visit.page.reload()
+    assert await visit.page.is_visible("#empty")
+
+
 async def test_a_new_chat_starts_a_new_conversation(visit: Visit) -> None:
     await visit.page.locator(".ideas button").first.click()
     await visit.idle()

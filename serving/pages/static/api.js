@@ -75,6 +75,12 @@ export async function* chat(request, signal) {
   throw new Problem("CUT_OFF");
 }
 
+// The turns that lead to the newest answer of one's own conversation, oldest first.
+export async function conversation(id) {
+  const { turns } = await (await post("/api/conversation", { conversation_id: id })).json();
+  return turns ?? [];
+}
+
 // One judgement; `requestId` stays the same when it is tried again, so that it counts once.
 export async function giveFeedback(requestId, ticket, feedback) {
   const body = { request_id: requestId, feedback_tickets: [ticket], feedback };

@@ -1,10 +1,11 @@
 // The page: one conversation at a time, one stream at a time.
 
-import { Problem, chat } from "./api.js";
+import { Problem, chat, conversation } from "./api.js";
 import { Turn } from "./turn.js";
 
 const $ = (id) => document.getElementById(id);
 const message = $("message");
+const HERE = "heliotrope.conversation";
 const state = { conversation: "", turns: [], abort: null };
 
 const say = (text) => { $("status").textContent = text; };
@@ -53,6 +54,7 @@ async function ask(text) {
 
 function begin(turn, started) {
   state.conversation = started.conversation_id;
+  sessionStorage.setItem(HERE, state.conversation);
   // Keys pick an answer only outside the message box; a draft keeps the focus where it is.
   if (turn.verdict && !message.value) turn.verdict.group.focus({ preventScroll: true });
 }
@@ -84,10 +86,33 @@ function send() {
 function restart() {
   state.abort?.abort();
   Object.assign(state, { conversation: "", turns: [], abort: null });
+  sessionStorage.removeItem(HERE);
   $("log").replaceChildren();
   say("New chat.");
   show();
   message.focus();
+}
+
+// After a reload this tab goes on where it was, if the server still holds it for this person.
+async function restore() {
+  const id = sessionStorage.getItem(HERE);
+  if (!id) return;
+  const answers = await conversation(id).catch((problem) => {
+    if (problem.code !== "UNREACHABLE" && problem.code !== "UNAVAILABLE") sessionStorage.removeItem(HERE);
+    return [];
+  });
+  if (!answers.length || state.turns.length) return;
+  state.conversation = id;
+  const same = (a, b) => b && a.message === b.message && a.parent_response_id === b.parent_response_id;
+  while (answers.length) {
+    const group = answers.splice(0, same(answers[0], answers[1]) ? 2 : 1);
+    const turn = new Turn(group[0].message, say);
+    turn.restore(group);
+    state.turns.push(turn);
+    $("log").append(turn.element);
+  }
+  show();
+  follow(true);
 }
 
 function show() {
@@ -150,3 +175,4 @@ document.addEventListener("click", (event) => {
 });
 recall();
 show();
+restore();

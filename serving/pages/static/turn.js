@@ -46,6 +46,18 @@ export class Turn {
     } else this.foot.append(thumbs(feedback_ticket, this.parent, this.say));
   }
 
+  // The turn as it was before a reload; its ticket is gone, so it cannot be judged any more.
+  restore(answers) {
+    this.body.replaceChildren(...answers.map((one, n) => this.#pane(one, answers.length === 2 ? "AB"[n] : "")));
+    this.body.classList.toggle("pair", this.compared);
+    this.element.classList.toggle("wide", this.compared);
+    for (const { response_id, text, continued } of answers) {
+      this.panes.get(response_id).text.data = text ?? "";
+      if (continued || !this.parent) this.parent = response_id;
+    }
+    this.finish("FINISH_REASON_STOP");
+  }
+
   #pane(head, letter) {
     const text = document.createTextNode("");
     const ending = make("p", { class: "ending", hidden: true });
