@@ -7,7 +7,6 @@ tests/loop/test_engine.py. Only what `Sampling` holds reaches vLLM: a client's s
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -291,6 +290,5 @@ class VllmEngine:
         with suppress(asyncio.CancelledError):
             if llm.output_handler is not None:
                 await llm.output_handler
-        # AsyncLLM shuts down again in __del__; at interpreter exit its module's names are gone and it raises.
-        del llm
-        gc.collect()
+        # AsyncLLM shuts down again in __del__; at interpreter exit its module's names are gone and it would raise.
+        llm.shutdown = lambda: None
