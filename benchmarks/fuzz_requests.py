@@ -88,13 +88,13 @@ def _sampling(random: Random) -> common_pb2.Sampling:
 def _message(random: Random) -> str:
     kind = random.random()
     if kind < 0.55:
-        return " ".join(random.choices(PLAIN.split(), k=random.randint(1, 12)))
+        return " ".join(random.choices(PLAIN.split(), k=random.randint(1, 6)))
     if kind < 0.75:
-        return "".join(random.choices(SPECIAL, k=random.randint(1, 3)))
+        return "".join(random.choices(SPECIAL, k=random.randint(1, 2)))
     if kind < 0.9:
-        return "".join(_letter(random) for _ in range(random.randint(1, 12)))
-    if kind < 0.92:
-        return "word " * random.randint(100, 900)
+        return "".join(_letter(random) for _ in range(random.randint(1, 8)))
+    if kind < 0.91:
+        return "word " * random.randint(100, 1100)
     return random.choice(("", " ", "\u2003\n", "x" * 65_537, "é" * 40_000, "a " * 30_000))
 
 

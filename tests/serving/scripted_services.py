@@ -48,7 +48,8 @@ class ScriptedServices(chat_pb2_grpc.ChatServiceServicer, feedback_pb2_grpc.Feed
         self.users.append(_user(context))
         turn, verb, *rest = len(self.chats), *request.message.split()
         if verb == "fail":
-            await context.abort(grpc.StatusCode[rest[0]], f"scripted {rest[0]}; say something else")
+            hint = (("retry-after-ms", "1500"),) if rest[0] in ("UNAVAILABLE", "RESOURCE_EXHAUSTED") else ()
+            await context.abort(grpc.StatusCode[rest[0]], f"scripted {rest[0]}; say something else", hint)
         compared = verb == "two" or request.comparison == chat_pb2.COMPARISON_WISH_ON
         sides = (common_pb2.SIDE_A, common_pb2.SIDE_B) if compared else (common_pb2.SIDE_UNSPECIFIED,)
         heads = [chat_pb2.AnswerHead(response_id=f"r{turn}-{n}", side=side) for n, side in enumerate(sides)]

@@ -162,6 +162,9 @@ async def test_a_failed_call_keeps_its_message_and_gets_the_matching_status(
     response = await house.http.post("/api/chat", json={"request_id": "q1", "message": f"fail {code}"})
     assert response.status_code == status
     assert response.json()["error"] == {"code": code, "message": f"scripted {code}; say something else"}
+    assert response.headers.get("retry-after") == (
+        "2" if status in (429, 503) else None
+    )  # 1,500 ms, rounded up
 
 
 async def test_a_failure_in_mid_stream_is_the_last_line(house: House) -> None:
