@@ -16,7 +16,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from statistics import mean
 
@@ -26,6 +26,8 @@ from heliotrope.simulate.prompts import asked
 from heliotrope.v1 import chat_pb2, common_pb2, sampler_pb2
 from serving.engine import Sampling
 from serving.sample_gate import LINGER_SECONDS
+
+HEAD_START_SECONDS = 5.0  # so that people arrive at an engine full of samples
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,21 @@ def sampling(tokens: int) -> common_pb2.Sampling:
     return common_pb2.Sampling(temperature=1.0, max_tokens=tokens)
 
 
-async def person(at: House, number: int, until: float, tokens: int, waits: list[float]) -> None:
-    """Ask again as soon as the answer has ended; the time to each first token, seconds, goes into `waits`."""
+@dataclass
+class Waits:
+    """Times to the first token, s: of the turn with which a person arrives, together with all others, and of later ones."""
+
+    arriving: list[float] = field(default_factory=list)
+    later: list[float] = field(default_factory=list)
+
+    def add(self, other: Waits) -> None:
+        """Take another phase's in."""
+        self.arriving += other.arriving
+        self.later += other.later
+
+
+async def person(at: House, number: int, until: float, tokens: int, waits: Waits) -> None:
+    """Ask again as soon as the answer has ended."""
     turn = 0
     while time.monotonic() < until:
         prompt = asked()[(7 * number + turn) % len(asked())]
@@ -62,13 +77,13 @@ async def person(at: House, number: int, until: float, tokens: int, waits: list[
         async for chunk in at.chats.Chat(request):
             if chunk.HasField("delta") and not first:
                 first = time.monotonic()
-        waits.append((first or time.monotonic()) - began)
+        (waits.later if turn else waits.arriving).append((first or time.monotonic()) - began)
         turn += 1
 
 
-async def people(at: House, plan: Plan) -> list[float]:
-    """First-token times (s) of `streams` people who ask without a pause for `seconds`."""
-    waits: list[float] = []
+async def people(at: House, plan: Plan) -> Waits:
+    """`streams` people arrive at once and ask without a pause for `seconds`."""
+    waits = Waits()
     until = time.monotonic() + plan.seconds
     await asyncio.gather(*(person(at, i, until, plan.tokens, waits) for i in range(plan.streams)))
     return waits
@@ -118,11 +133,12 @@ async def engine_rate(at: House, plan: Plan) -> float:
     return sum(counts) / (time.monotonic() - began)
 
 
-async def beside(at: House, plan: Plan) -> tuple[list[float], float]:
-    """First-token times (s) of people while a draw saturates, and the draw's token/s meanwhile."""
+async def beside(at: House, plan: Plan) -> tuple[Waits, float]:
+    """People while a draw saturates, and the draw's token/s meanwhile."""
     drawn: list[int] = []
     drawing = asyncio.create_task(saturate(at, plan.tokens, drawn))
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(HEAD_START_SECONDS)
+    drawn.clear()
     began = time.monotonic()
     waits = await people(at, plan)
     seconds = time.monotonic() - began
@@ -143,14 +159,16 @@ async def measure(plan: Plan, overrides: Sequence[str]) -> dict[str, object]:
             engines.append(await engine_rate(at, plan))
             samples.append(await drawn_rate(at, plan))
             say(f"nobody there: bare engine {engines[-1]:.0f} token/s, samples {samples[-1]:.0f}")
-        alone: list[float] = []
-        shared: list[float] = []
+        alone, shared = Waits(), Waits()
         rates: list[float] = []
         for number in range(plan.rounds):
-            alone += await people(at, plan)
+            alone.add(await people(at, plan))
             waits, rate = await beside(at, plan)
-            shared, rates = shared + waits, [*rates, rate]
-            say(f"round {number + 1}: {len(alone)} first tokens alone, {len(shared)} beside samples")
+            shared.add(waits)
+            rates.append(rate)
+            say(
+                f"round {number + 1}: {len(alone.later)} first tokens alone, {len(shared.later)} beside samples"
+            )
     return figures(plan, alone, shared) | {
         "sampler_tok_s_beside": round(mean(rates), 1), "engine_tok_s": round(mean(engines), 1),
         "sampler_tok_s": round(mean(samples), 1), "sampler_share": round(mean(samples) / mean(engines), 3),
@@ -158,14 +176,16 @@ async def measure(plan: Plan, overrides: Sequence[str]) -> dict[str, object]:
     }  # fmt: skip
 
 
-def figures(plan: Plan, alone: Sequence[float], shared: Sequence[float]) -> dict[str, object]:
-    """First-token percentiles, ms, and the ratio of the 99th ones."""
+def figures(plan: Plan, alone: Waits, shared: Waits) -> dict[str, object]:
+    """First-token percentiles, ms, while all streams run, the ratio of the 99th ones, and what people met who arrived."""
     told: dict[str, object] = {"streams": plan.streams}
-    for name, values in (("alone", alone), ("beside", shared)):
-        told[f"first_tokens_{name}"] = len(values)
+    for name, waits in (("alone", alone), ("beside", shared)):
+        told[f"first_tokens_{name}"] = len(waits.later)
         for share in (50, 99):
-            told[f"first_token_{name}_p{share}_ms"] = round(1000 * percentile(values, share / 100), 1)
-    told["p99_ratio"] = round(percentile(shared, 0.99) / percentile(alone, 0.99), 3)
+            told[f"first_token_{name}_p{share}_ms"] = round(1000 * percentile(waits.later, share / 100), 1)
+        told[f"arriving_{name}_p50_ms"] = round(1000 * percentile(waits.arriving, 0.5), 1)
+        told[f"arriving_{name}_worst_ms"] = round(1000 * max(waits.arriving), 1)
+    told["p99_ratio"] = round(percentile(shared.later, 0.99) / percentile(alone.later, 0.99), 3)
     return told
 
 
