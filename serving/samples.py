@@ -51,13 +51,14 @@ class Samples:
 
     async def draw(self, request: sampler_pb2.DrawRequest) -> AsyncGenerator[sampler_pb2.DrawResponse, None]:
         """Samples as they finish. Raises InvalidInput, ResourceExhausted, or why the adapter cannot be used."""
-        jobs, sampling = self._jobs(request)
         if self.drawing >= MAX_DRAWS:
             raise ResourceExhausted(
                 f"{self.drawing} draws are running, the most there can be; try again in about 1 s"
             )
         self.drawing += 1
         try:
+            # A thousand prompts take a tenth of a second: people's answers stream meanwhile.
+            jobs, sampling = await asyncio.to_thread(self._jobs, request)
             ref, lease = await self.lease(request.adapter)
             try:
                 async with contextlib.aclosing(self._run(jobs, sampling, ref, lease)) as drawn:
