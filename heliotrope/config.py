@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from heliotrope.errors import ConfigError
 from heliotrope.settings.base import Model, Paths, Section
 from heliotrope.settings.learner import Dpo, Judge, Learner, Lora, Reward
-from heliotrope.settings.serving import Comparisons, EngineSection, Rollout, Serving
+from heliotrope.settings.serving import Admission, Comparisons, EngineSection, Rollout, Serving
 
 
 class Config(Section):
@@ -30,6 +30,8 @@ class Config(Section):
     """vLLM."""
     serving: Serving = Serving()
     """Listeners and limits."""
+    admission: Admission = Admission()
+    """Who may wait for the engine."""
     comparisons: Comparisons = Comparisons()
     """When two answers are shown."""
     rollout: Rollout = Rollout()

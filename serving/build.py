@@ -95,7 +95,7 @@ def _wire(
     comparisons = Comparisons(config.comparisons.share, random.SystemRandom())
     replies = Replies(engine, chat, routes, journal, conversations, comparisons, shared, limits)
     gate = SampleGate(
-        config.serving.sampler_streams, config.serving.samples_beside_people, lambda: len(replies.running)
+        config.serving.sampler_streams, config.admission.samples_beside_people, lambda: len(replies.running)
     )
     replies.changed = gate.poke
     desk = PolicyDesk(
@@ -133,7 +133,7 @@ def limits_of(config: Config) -> Limits:
     serving = config.serving
     return Limits(
         serving.max_chats,
-        serving.max_queued_tokens,
+        config.admission.max_queued_tokens,
         serving.max_tokens,
         serving.temperature,
         serving.ticket_days * SECONDS_A_DAY,

@@ -57,12 +57,8 @@ class Serving(Section):
     """Longest response, and the default."""
     max_chats: int = Field(default=64, ge=1, le=10_000)
     """Responses streamed at once; one more is refused with a hint."""
-    max_queued_tokens: int = Field(default=8192, ge=1)
-    """Prompt tokens of responses that wait for their first token; more are refused with a hint, unless none waits."""
     sampler_streams: int = Field(default=48, ge=1, le=1024)
     """Samples for the learner in the engine at once while no person waits."""
-    samples_beside_people: int = Field(default=2, ge=1, le=1024)
-    """Samples in the engine at once while people wait for answers; the rest are called back and go on later."""
     drain_seconds: float = Field(default=30, ge=0, le=3600)
     """How long a stop waits for responses in flight."""
     ticket_days: float = Field(default=30, gt=0, le=365)
@@ -87,6 +83,15 @@ class Serving(Section):
     def public_target(self) -> str:
         """host:port at which this machine reaches the public gRPC listener."""
         return at(reachable(self.host), self.public_port)
+
+
+class Admission(Section):
+    """Who may wait for the engine."""
+
+    max_queued_tokens: int = Field(default=8192, ge=1)
+    """Prompt tokens of responses that wait for their first token; more are refused with a hint, unless none waits."""
+    samples_beside_people: int = Field(default=2, ge=1, le=1024)
+    """Samples in the engine at once while people wait for answers; the rest are called back and go on later."""
 
 
 class Comparisons(Section):

@@ -46,7 +46,7 @@ def test_told_to_come_back(queued: list[int], count: int, tokens: int, words: st
 
 
 async def test_a_queue_that_is_full_is_told_with_a_hint_and_empties(tmp_path: Path) -> None:
-    async with running(tmp_path / "state", "serving.max_queued_tokens=100") as world:
+    async with running(tmp_path / "state", "admission.max_queued_tokens=100") as world:
         world.engine.hold()
         first = world.chats.Chat(request("hello"), metadata=ALICE)
         assert (await first.read()).HasField("started")
