@@ -107,5 +107,10 @@ def content_digest(example: Identified) -> str:
 
 def examples_hash(examples: Iterable[Identified]) -> str:
     """SHA-256 (hex) over the sorted (id, content digest) of a set: the same for every order of the same examples."""
-    lines = sorted(f"{example.id} {content_digest(example)}\n" for example in examples)
+    return hash_of((example.id, content_digest(example)) for example in examples)
+
+
+def hash_of(digests: Iterable[tuple[str, str]]) -> str:
+    """The same from (id, content digest) pairs."""
+    lines = sorted(f"{id} {digest}\n" for id, digest in digests)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -14,10 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from google.protobuf.message import DecodeError
+
 from heliotrope.errors import InvalidInput, LogError, ResourceExhausted
 from heliotrope.v1.events_pb2 import Event
 
 EXCHANGES, FEEDBACK, POLICY = TOPICS = ("exchanges", "feedback", "policy")
+SCHEMA = 1
+"""Newest version of the event schema that this program reads; an event without one is of the first."""
 MAX_BYTES = 900 * 1024
 """Largest serialised event: 900 KiB, under Kafka's default of 1 MiB with room for headers."""
 SEAL_BYTES = 64
@@ -52,13 +56,15 @@ class EventTooLarge(InvalidInput, ResourceExhausted):
 
 @dataclass(frozen=True)
 class Record:
-    """One place of a topic. `event` is None where the stored bytes do not parse; `problem` then says why."""
+    """One place of a topic. `event` is None where the stored bytes do not parse; `problem` then says why, beginning with
+    a code of feedback/inspection.py ("unparsable: …"), and `value` is what is stored."""
 
     topic: str
     partition: int
     offset: int
     event: Event | None
     problem: str = ""
+    value: bytes = b""
 
     @property
     def place(self) -> str:
@@ -133,6 +139,21 @@ def pack(event: Event) -> bytes:
             f"shorten the messages or the answer"
         )
     return value
+
+
+def parse_event(value: bytes) -> tuple[Event | None, str]:
+    """The event of stored bytes, or None and why there is none: a code, a colon and words."""
+    try:
+        event = Event.FromString(value)
+    except DecodeError as error:
+        return None, f"unparsable: {len(value):,} bytes that are no event ({error})"
+    if event.schema > SCHEMA:
+        return None, f"other_schema: schema {event.schema}, this program reads {SCHEMA}; use a newer one"
+    if not event.event_id:
+        return None, "no_id: an event without event_id, so that a repeat could not be told"
+    if event.WhichOneof("what") is None:
+        return None, f"no_content: event {event.event_id[:64]!r} holds nothing that this program knows"
+    return event, ""
 
 
 def read_all(log: Log, topic: str, after: Positions | None = None, page: int = 500) -> Iterator[Record]:

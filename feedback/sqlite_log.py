@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from google.protobuf.message import DecodeError
 from sqlite_utils import Database
 
-from feedback.log import LogFull, Positions, Record, key_of, pack, place, topic_of
+from feedback.log import LogFull, Positions, Record, key_of, pack, parse_event, place, topic_of
 from heliotrope.errors import LogError
 from heliotrope.failpoints import reach
 from heliotrope.v1.events_pb2 import Event
@@ -84,12 +83,12 @@ class SqliteLog:
     def read(self, topic: str, after: Positions, limit: int) -> list[Record]:
         """See `Log.read`."""
         rows = self._query(_GET, (topic, after.get(place(topic), 0), limit))
-        return [Record(topic, 0, offset, *_unpack(*stored)) for offset, *stored in rows]
+        return [_record(topic, *row) for row in rows]
 
     def find(self, event_id: str) -> Event | None:
         """See `Store.find`."""
         rows = self._query(_FIND, (event_id,))
-        return _unpack(*rows[0])[0] if rows else None
+        return unpack(*rows[0])[0] if rows else None
 
     def end(self, topic: str) -> dict[str, int]:
         """See `Log.end`."""
@@ -171,17 +170,20 @@ def _put(connection: sqlite3.Connection, topic: str, key: str, event_id: str, va
     return connection.execute("SELECT offset FROM events WHERE event_id = ?", (event_id,)).fetchone()[0]
 
 
-def _unpack(event_id: str, crc: int | None, value: bytes) -> tuple[Event | None, str]:
+def unpack(event_id: str, crc: int | None, value: bytes) -> tuple[Event | None, str]:
     """The stored event, or None and why it cannot be read. Rows of the first file version have no checksum."""
     if not isinstance(value, bytes) or (crc is not None and zlib.crc32(value) != crc):
-        return None, f"the bytes of event {event_id} are not those that were written (checksum)"
-    try:
-        event = Event.FromString(value)
-    except DecodeError as error:
-        return None, f"event {event_id} is not an event: {error}"
-    if event.event_id != event_id or event.WhichOneof("what") is None:
-        return None, f"event {event_id} is of another schema: nothing in it that this program knows"
-    return event, ""
+        return None, f"checksum: the bytes of event {event_id[:64]} are not those that were written"
+    event, problem = parse_event(value)
+    if event is not None and event.event_id != event_id:
+        return None, f"unparsable: event {event_id[:64]} calls itself {event.event_id[:64]}"
+    return event, problem and f"{problem}, stored as event {event_id[:64]}"
+
+
+def _record(topic: str, offset: int, event_id: str, crc: int | None, value: bytes) -> Record:
+    event, problem = unpack(event_id, crc, value)
+    kept = b"" if event is not None else value if isinstance(value, bytes) else str(value).encode()
+    return Record(topic, 0, offset, event, problem, kept)
 
 
 @contextmanager

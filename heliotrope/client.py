@@ -10,6 +10,7 @@ Calls raise one of `heliotrope.errors` with a line that a person can act on. Def
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -43,6 +44,7 @@ CALL_SECONDS = 30.0
 PROMOTE_SECONDS = 120.0
 INGEST_SECONDS = 120.0
 STREAM_SECONDS = 600.0
+REPLAY_SECONDS = 3600.0
 OPTIONS = [("grpc.max_receive_message_length", 64 << 20)]
 
 _BY_CODE: dict[str, type[errors.HeliotropeError]] = {
@@ -200,6 +202,26 @@ class Client:
     def export(self, request: admin_pb2.ExportRequest) -> Iterator[admin_pb2.ExportResponse]:
         """What may be learned from, as parts of a file of JSON lines."""
         return self._stream(self._admin.Export, request, self.private, None)
+
+    def replay(self) -> admin_pb2.ReplayResponse:
+        """Make serving's derived store again from the log, and compare."""
+        return self._call(self._admin.Replay, admin_pb2.ReplayRequest(), self.private, REPLAY_SECONDS)
+
+    def quarantine(self, request: admin_pb2.ListQuarantineRequest) -> admin_pb2.ListQuarantineResponse:
+        """Records that could not be used, newest first."""
+        return self._call(self._admin.ListQuarantine, request, self.private, REPLAY_SECONDS)
+
+    def replay_quarantine(self) -> admin_pb2.ReplayQuarantineResponse:
+        """Look again at all of them."""
+        method = self._admin.ReplayQuarantine
+        return self._call(method, admin_pb2.ReplayQuarantineRequest(), self.private, REPLAY_SECONDS)
+
+    def lineage(self, name: str) -> dict[str, Any]:
+        """Of a version or of an event."""
+        request = admin_pb2.GetLineageRequest(name=name)
+        return json.loads(
+            self._call(self._admin.GetLineage, request, self.private, REPLAY_SECONDS).lineage_json
+        )
 
     def ingest(
         self, request: ingest_pb2.IngestFeedbackRequest, role: str

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from heliotrope.errors import ConfigError
 from heliotrope.settings.base import Model, Paths, Section
 from heliotrope.settings.learner import Dpo, Judge, Learner, Lora, Reward
+from heliotrope.settings.retention import Retention
 from heliotrope.settings.serving import Admission, Comparisons, EngineSection, Rollout, Serving
 
 
@@ -46,6 +47,8 @@ class Config(Section):
     """The reward model."""
     judge: Judge = Judge()
     """Gates."""
+    retention: Retention = Retention()
+    """How long things are kept."""
 
 
 def load(path: Path | None = None, overrides: Sequence[str] = ()) -> Config:

@@ -44,7 +44,9 @@ class GateVerdict(BaseModel):
 
 class Manifest(BaseModel):
     """Everything needed to know, and to make again, one version. `version`, `files`, `created_at` are the registry's;
-    `passed` is the judge's word on all of `verdict` (learner/judge.py). log_positions: offset by place, "feedback/3"."""
+    `passed` is the judge's word on all of `verdict` (learner/judge.py). log_positions: offset by place, "feedback/3".
+    trained_at: seconds since 1970, from when the age of an example was counted. made_with: what else decides the bits of
+    the weights: the lock, the processor's instructions, the number of threads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,6 +62,8 @@ class Manifest(BaseModel):
     algorithm: str = ""
     config: dict[str, Any] = {}
     seeds: dict[str, int] = {}
+    trained_at: float = 0.0
+    made_with: dict[str, str] = {}
     metrics: dict[str, float] = {}
     verdict: dict[str, GateVerdict] = {}
     passed: bool = False

@@ -1,4 +1,5 @@
-"""`python -m learner [--config FILE] [--set section.key=value …]`: learn from the log until stopped."""
+"""`python -m learner [--config FILE] [--set section.key=value …] [run | replay | retrain policy-vN]`: learn from the log
+until stopped; or make the training set, or a version, again."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 from threading import Event
 
-from heliotrope.config import load
+from heliotrope.config import Config, load
 from heliotrope.errors import HeliotropeError
 
 
@@ -19,7 +20,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m learner", description=__doc__)
     parser.add_argument("--config", type=Path, help="TOML file; defaults otherwise")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
+    parser.add_argument("verb", nargs="?", choices=("run", "replay", "retrain"), default="run",
+                        help="replay: make the training set again from the log; retrain: make a version again")  # fmt: skip
+    parser.add_argument("version", nargs="?", help="for retrain, such as policy-v3")
     arguments = parser.parse_args()
+    if (arguments.verb == "retrain") != bool(arguments.version):
+        parser.error(
+            "name a version with retrain, and with nothing else: python -m learner retrain policy-v3"
+        )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stop = Event()
 
@@ -33,20 +41,33 @@ def main() -> int:
         config = load(arguments.config, arguments.overrides)
         # Passive waits leave the cores to serving; they must be set before torch starts its threads.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from learner.build import build
-        from learner.loop import recover_when_able, run
-        from learner.progress import show
+        from learner import verbs
 
+        if arguments.verb == "replay":
+            return verbs.replay(config)
+        if arguments.verb == "retrain":
+            return verbs.retrain(config, arguments.version)
+        learn(config, stop)
+    except HeliotropeError as error:
+        print(f"learner: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def learn(config: Config, stop: Event) -> None:
+    """Learn until told to stop."""
+    from learner.build import build
+    from learner.loop import recover_when_able, run
+    from learner.progress import show
+    from learner.verbs import own
+
+    with own(config):
         parts = build(config, show)
         try:
             recover_when_able(parts, stop)
             run(parts, stop)
         finally:
             parts.close()
-    except HeliotropeError as error:
-        print(f"learner: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from feedback.join import Joiner
+from feedback.rules import training_set
 from feedback.sealed_log import SealedReader
 from feedback.sqlite_log import SqliteLog
 from heliotrope.chat import ChatFormat
@@ -44,12 +44,13 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
     )
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
     secrets = ServingSecrets(config.serving.private_address)
-    joiner = Joiner(settings.sources, settings.held_out, chat.envelope.tokenizer)
     return Parts(
         config=config,
         chat=chat,
         inbox=Inbox(
-            SealedReader(SqliteLog(config.paths.log, read_only=True), secrets), joiner, settings.window
+            SealedReader(SqliteLog(config.paths.log, read_only=True), secrets),
+            training_set(config, chat, config.paths.training_set),
+            settings.window,
         ),
         backbone=backbone,
         prepared=prepared,

@@ -1,11 +1,14 @@
-"""What the learner knows from the log: joined preferences, prompts to judge with, and which version is live."""
+"""What the learner knows from the log: joined preferences, prompts to judge with, and which version is live.
+
+Judgements and what they judge are in the learner's own file (feedback/training_set.py), so that a restart goes on where
+the last one stopped; moves of versions are few and are read anew at each start.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
-from feedback.join import Joiner, Preference
-from feedback.log import EXCHANGES, FEEDBACK, POLICY, Log, Positions, Record, read_all
+from feedback.examples import Example, Preference
+from feedback.log import POLICY, Log, Positions, read_all
+from feedback.training_set import TrainingSet
 from heliotrope.policies import PolicyTable
 
 PromptIds = tuple[int, ...]
@@ -13,33 +16,50 @@ KEPT_PROMPTS = 512
 
 
 class Inbox:
-    """Reads the log from the beginning at start, and from where it stopped after that."""
+    """Reads the log from where it stopped. window: most preferences that an update sees."""
 
-    def __init__(self, log: Log, joiner: Joiner, window: int):
+    def __init__(self, log: Log, training_set: TrainingSet, window: int):
         self._log = log
-        self._joiner = joiner
+        self._set = training_set
         self._window = window
         self._known: set[str] = set()
-        self._prompts: OrderedDict[PromptIds, None] = OrderedDict()
+        self._policy: dict[str, int] = {}
+        self._until: Positions | None = None
         self.table = PolicyTable()
-        self.positions: dict[str, int] = {}
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """How far the log was read, by place."""
+        return self._set.positions | self._policy
 
     def read(self, until: Positions | None = None) -> int:
-        """Take in what is new (up to `until`); how many records that was."""
-        count = 0
-        for topic in (POLICY, EXCHANGES, FEEDBACK):
-            for record in read_all(self._log, topic, self.positions):
-                if until is not None and record.offset > until.get(record.place, 0):
-                    continue
-                self.positions[record.place] = record.offset
-                self._take(record)
-                count += 1
+        """Take in what is new (up to `until`, beyond which nothing counts then); how many records that was."""
+        self._until = until
+        count = self._set.follow(self._log, until)
+        for record in read_all(self._log, POLICY, self._policy):
+            if until is not None and record.offset > until.get(record.place, 0):
+                continue
+            self._policy[record.place] = record.offset
+            if record.event is not None:
+                self.table.apply(record.event.policy_state_changed)
+            count += 1
         return count
+
+    def heed_erasures(self) -> None:
+        """See `TrainingSet.heed_erasures`."""
+        self._set.heed_erasures(self._log)
+
+    def examples(self, kind: str = "") -> list[Example]:
+        """The newest accepted examples of a kind ("Thumb", "Correction", …; empty: all), oldest first, held-out ones among
+        them; at most the window."""
+        if self._until is None:
+            return self._set.examples(kind, self._window)
+        until = self._until
+        return [e for e in self._set.examples(kind) if self._set.known_at(e, until)][-self._window :]
 
     def preferences(self) -> list[Preference]:
         """The newest accepted preferences, oldest first, held-out ones among them; at most the window."""
-        ordered = sorted(self._joiner.preferences(), key=lambda p: (p.time, p.id))
-        return ordered[-self._window :]
+        return [e for e in self.examples("Preference") if isinstance(e, Preference)]
 
     def fresh(self, preferences: list[Preference]) -> list[Preference]:
         """Those that no version has been made with yet."""
@@ -53,7 +73,7 @@ class Inbox:
         """At most `limit` of people's newest prompts of at most `longest` tokens, those first that no
         preference in training has."""
         trained = {p.prompt_ids for p in preferences if not p.held_out}
-        newest_first = [ids for ids in reversed(self._prompts) if len(ids) <= longest]
+        newest_first = [ids for ids in reversed(self._set.prompts(KEPT_PROMPTS)) if len(ids) <= longest]
         return sorted(newest_first, key=lambda ids: ids in trained)[:limit]
 
     @property
@@ -61,20 +81,12 @@ class Inbox:
         """The version that serves now, as far as the log says."""
         return self.table.live.version
 
-    def close(self) -> None:
-        """Close the log."""
-        self._log.close()
+    @property
+    def training_set(self) -> TrainingSet:
+        """All that may be learned from."""
+        return self._set
 
-    def _take(self, record: Record) -> None:
-        if record.event is None:
-            return
-        what = record.event.WhichOneof("what")
-        if what == "policy_state_changed":
-            self.table.apply(record.event.policy_state_changed)
-            return
-        self._joiner.add(record.event)
-        served = record.event.response_served
-        if what == "response_served" and self._joiner.usable(served.response_id):
-            self._prompts[tuple(served.prompt_token_ids)] = None
-            while len(self._prompts) > KEPT_PROMPTS:
-                self._prompts.popitem(last=False)
+    def close(self) -> None:
+        """Close the log and the file."""
+        self._log.close()
+        self._set.close()

@@ -22,7 +22,7 @@ from heliotrope.v1.common_pb2 import Sampling
 from learner import evidence, judge, publish
 from learner.backbone import Backbone
 from learner.behaviour import Recorder
-from learner.dpo import ADAPTER, DpoSettings, Progress, train_policy
+from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_policy
 from learner.examples import Preference, rows_of, weights
 from learner.inbox import Inbox
 from learner.prepared import PreparedStore
@@ -98,14 +98,9 @@ def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
     parent = start_from_live(parts)
     parts.reward.keep(preferences, now)
     parts.store.record(parts.reward.learn(preferences, now))
-    learned = learned_by(parts.registry, parent, preferences)
-    shares = lesson(
-        preferences, _shares(preferences, now, config), learned, config.learner.rehearsal, config.learner.seed
-    )
-    log.info("training from %s on %d of %d preferences", parent, sum(s > 0 for s in shares), len(preferences))
-    trained = train_policy(backbone, preferences, shares, _settings(config), parts.prepared, parts.progress)
+    trained = train(parts, parent, preferences, now)
 
-    origin = publish.Origin.of(parent, positions, trained, preferences, parts.reward)
+    origin = publish.Origin.of(parent, positions, trained, preferences, parts.reward, now)
     behaviour = parts.recorder.record(ADAPTER, None if parent == BASE else PARENT)
     unjudged = publish.manifest(origin, config, parts.chat, {}, {})
     shadow = parts.registry.publish_shadow(publish.stage(backbone, behaviour, unjudged))
@@ -116,6 +111,20 @@ def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
     version = parts.registry.publish(publish.stage(backbone, behaviour, manifest))
     parts.inbox.settle(preferences)
     return version
+
+
+def train(parts: Parts, parent: str, preferences: list[Preference], now: float) -> PolicyUpdate:
+    """Train the policy from its present weights, the parent's: everything between what is known and the new weights. The
+    same preferences, `now` (seconds, for their age), configuration and machine give the same weights, bit by bit."""
+    config = parts.config
+    learned = learned_by(parts.registry, parent, preferences)
+    shares = lesson(
+        preferences, _shares(preferences, now, config), learned, config.learner.rehearsal, config.learner.seed
+    )
+    log.info("training from %s on %d of %d preferences", parent, sum(s > 0 for s in shares), len(preferences))
+    return train_policy(
+        parts.backbone, preferences, shares, _settings(config), parts.prepared, parts.progress
+    )
 
 
 def judged(parts: Parts, shadow: str, preferences: list[Preference]) -> dict[str, judge.Gate]:
@@ -146,15 +155,9 @@ def await_decision(parts: Parts, version: str, stop: Event) -> None:
 
 
 def start_from_live(parts: Parts) -> str:
-    """Load the live version's weights as parent and starting point; its name. Base: a fresh adapter that changes nothing."""
+    """Load the live version's weights as parent and starting point; its name."""
     live = parts.inbox.live
-    if live == BASE:
-        for adapter in (PARENT, ADAPTER):
-            parts.backbone.reset(adapter, parts.config.learner.seed)
-        return live
-    folder = parts.registry.read(number(live)).path
-    for adapter in (PARENT, ADAPTER):
-        parts.backbone.load_adapter(adapter, folder)
+    start_from(parts, live)
     return live
 
 
@@ -167,6 +170,16 @@ def recover_when_able(parts: Parts, stop: Event) -> None:
         except Unavailable as error:
             log.info("waiting: %s", error)
             stop.wait(parts.config.learner.poll_seconds)
+
+
+def start_from(parts: Parts, version: str) -> None:
+    """Load a version's weights as parent and starting point. Base: a fresh adapter that changes nothing."""
+    folder = None if version == BASE else parts.registry.read(number(version)).path
+    for adapter in (PARENT, ADAPTER):
+        if folder is None:
+            parts.backbone.reset(adapter, parts.config.learner.seed)
+        else:
+            parts.backbone.load_adapter(adapter, folder)
 
 
 def recover(parts: Parts) -> None:

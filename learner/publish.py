@@ -20,6 +20,7 @@ from learner.backbone import Backbone
 from learner.dpo import ADAPTER, PolicyUpdate
 from learner.examples import Preference
 from learner.judge import Gate, passed
+from learner.machine import made_with
 from learner.reward import RewardModel
 
 ALGORITHM = "dpo"
@@ -36,6 +37,8 @@ class Origin:
     example_ids: Sequence[str]
     examples_hash: str
     reward_model: Mapping[str, str]
+    trained_at: float
+    """From when the age of each preference was counted, seconds since 1970."""
 
     @classmethod
     def of(
@@ -45,6 +48,7 @@ class Origin:
         trained: PolicyUpdate,
         preferences: Sequence[Preference],
         reward: RewardModel,
+        now: float,
     ) -> Origin:
         """What an update began from and used: `preferences` as they stood, `trained` in the order of training."""
         used = set(trained.example_ids)
@@ -54,6 +58,7 @@ class Origin:
             example_ids=trained.example_ids,
             examples_hash=examples_hash([p for p in preferences if p.id in used]),
             reward_model={"digest": reward.digest()},
+            trained_at=now,
         )
 
 
@@ -73,6 +78,8 @@ def manifest(
         algorithm=ALGORITHM,
         config=_traced(config),
         seeds={"learner": config.learner.seed},
+        trained_at=origin.trained_at,
+        made_with=made_with(),
         metrics=dict(metrics),
         verdict={name: _verdict(gate) for name, gate in gates.items()},
         passed=passed(gates),

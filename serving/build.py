@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 
+from feedback.rules import training_set
 from feedback.sealed_log import SealedStore
 from feedback.sqlite_log import SqliteLog
 from feedback.writer import LogWriter
@@ -34,6 +35,7 @@ from serving.journal import Journal
 from serving.keys import KeyStore
 from serving.listeners import Services
 from serving.policy_desk import PolicyDesk
+from serving.read_models import ReadModels
 from serving.recovery import recover
 from serving.reply import Replies
 from serving.routes import Routes
@@ -78,13 +80,23 @@ def build(
             SqliteLog(config.paths.log, read_only=True), keys
         )  # reads never wait for a commit
         closers.callback(reader.close)
-        server = _wire(config, engine, chat, Journal(reader, writer.append), keys, vocabulary)
+        registry = Registry(config.paths.registry)
+        views = ReadModels(reader, partial(training_set, config, chat), config.paths.read_models, registry)
+        closers.callback(views.stop)
+        server = _wire(config, engine, chat, Journal(reader, writer.append), keys, vocabulary, views)
+        views.start()
         server.closers = closers.pop_all()
         return server
 
 
 def _wire(
-    config: Config, engine: Engine, chat: ChatFormat, journal: Journal, keys: KeyStore, vocabulary: int
+    config: Config,
+    engine: Engine,
+    chat: ChatFormat,
+    journal: Journal,
+    keys: KeyStore,
+    vocabulary: int,
+    views: ReadModels,
 ) -> Server:
     key, limits = server_key(config.paths.key), limits_of(config)
     table, registry = PolicyTable(), Registry(config.paths.registry)
@@ -119,7 +131,9 @@ def _wire(
         policy=PolicyService(desk),
         sampler=SamplerService(samples, routes.release_shadow),
         ingest=IngestService(Ingest(journal, chat, key), private),
-        admin=AdminService(desk, replies, journal, engine, Exports(journal, chat, config.learner.held_out)),
+        admin=AdminService(
+            desk, replies, journal, engine, Exports(journal, chat, config.learner.held_out), views
+        ),
         privacy=PrivacyService(keys),
     )
     recovery = partial(recover, journal, conversations, shared, chat.envelope)

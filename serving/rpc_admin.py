@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -9,16 +11,19 @@ from dataclasses import dataclass, field
 import grpc
 
 from feedback.cases import source_name
-from heliotrope.errors import Unimplemented
+from feedback.inspection import Reason
+from heliotrope.errors import InvalidInput, Unimplemented
 from heliotrope.policies import BASE
 from heliotrope.v1 import admin_pb2, admin_pb2_grpc
 from serving.engine import Engine
 from serving.exports import Exports
 from serving.journal import Journal
 from serving.policy_desk import PolicyDesk
+from serving.read_models import ReadModels
 from serving.reply import Replies
 
 TOPICS = ("exchanges", "feedback", "policy")
+MOST_ROWS = 1_000
 
 
 @dataclass
@@ -30,6 +35,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     journal: Journal
     engine: Engine
     exports: Exports
+    read_models: ReadModels
     ready_at: float = field(default_factory=time.monotonic)
     engine_start_seconds: float = 0.0
     ready_seconds: float = 0.0
@@ -82,26 +88,50 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     async def Replay(
         self, request: admin_pb2.ReplayRequest, context: grpc.aio.ServicerContext
     ) -> admin_pb2.ReplayResponse:
-        """Not built yet."""
-        raise Unimplemented(
-            "Replay is not built yet; until it is, delete the learner's folder and start it: it reads the log anew"
-        )
+        """Make serving's derived store again, and compare it and every version with the log."""
+        done = await asyncio.to_thread(self.read_models.replay)
+        checks = [
+            admin_pb2.VersionCheck(
+                policy_version=c.version, agrees=c.agrees, examples=c.examples, erased=c.erased, missing=c.missing, note=c.note
+            )
+            for c in done.versions
+        ]  # fmt: skip
+        return admin_pb2.ReplayResponse(
+            agree=done.agrees, hash_before=done.before, hash_after=done.after, examples=done.examples, versions=checks
+        )  # fmt: skip
 
     async def ListQuarantine(
         self, request: admin_pb2.ListQuarantineRequest, context: grpc.aio.ServicerContext
     ) -> admin_pb2.ListQuarantineResponse:
-        """Not built yet."""
-        raise Unimplemented(
-            "ListQuarantine is not built yet; until it is, the learner's log names what it could not use"
-        )
+        """What could not be used, newest first."""
+        if not 1 <= request.limit <= MOST_ROWS:
+            raise InvalidInput(f"limit is {request.limit}; ask for 1 to {MOST_ROWS}")
+        if request.reason and request.reason not in [r.value for r in Reason]:
+            raise InvalidInput(f"no reason {request.reason[:40]!r}; there are {', '.join(Reason)}")
+        listed = self.read_models.quarantined
+        found, counts = await asyncio.to_thread(listed, request.limit, request.before, request.reason)
+        records = [
+            admin_pb2.QuarantinedRecord(
+                number=q.number, place=q.place, position=q.offset, reason=q.reason, detail=q.detail,
+                event_id=q.event_id, at=q.at, size=q.size,
+            )
+            for q in found
+        ]  # fmt: skip
+        return admin_pb2.ListQuarantineResponse(records=records, counts=counts)
+
+    async def ReplayQuarantine(
+        self, request: admin_pb2.ReplayQuarantineRequest, context: grpc.aio.ServicerContext
+    ) -> admin_pb2.ReplayQuarantineResponse:
+        """Look again at all that could not be used."""
+        taken, stay = await asyncio.to_thread(self.read_models.retry_quarantine)
+        return admin_pb2.ReplayQuarantineResponse(taken=taken, stay=stay)
 
     async def GetLineage(
         self, request: admin_pb2.GetLineageRequest, context: grpc.aio.ServicerContext
     ) -> admin_pb2.GetLineageResponse:
-        """Not built yet."""
-        raise Unimplemented(
-            "GetLineage is not built yet; until it is, GetPolicy gives the manifest with its example ids"
-        )
+        """From a version to its events, or from an event to its versions."""
+        found = await asyncio.to_thread(self.read_models.lineage, request.name)
+        return admin_pb2.GetLineageResponse(lineage_json=json.dumps(found))
 
     async def Forget(
         self, request: admin_pb2.ForgetRequest, context: grpc.aio.ServicerContext

@@ -15,6 +15,10 @@ policies = typer.Typer(help="Versions: list, show, promote, roll back.", no_args
 feedback = typer.Typer(help="What people say of the answers.", no_args_is_help=True)
 app.add_typer(policies, name="policies")
 app.add_typer(feedback, name="feedback")
+log = typer.Typer(help="The log: replay it, look into quarantine.", no_args_is_help=True)
+quarantine = typer.Typer(help="Records that could not be used.", no_args_is_help=True)
+log.add_typer(quarantine, name="quarantine")
+app.add_typer(log, name="log")
 
 Address = Annotated[
     str, typer.Option("--address", envvar="HELIOTROPE_ADDRESS", help="Public listener, host:port.")
@@ -111,6 +115,46 @@ def tail(
     from heliotrope.cli import show
 
     show.tail(after, stop, private)
+
+
+@app.command()
+def lineage(
+    name: Annotated[str, typer.Argument(help="A version, such as policy-v3, or an event id.")],
+    private: Private = PRIVATE_ADDRESS,
+) -> None:
+    """Print what a version came from, or the versions that an event touched, as JSON."""
+    from heliotrope.cli import stores
+
+    stores.lineage(name, private)
+
+
+@log.command()
+def replay(private: Private = PRIVATE_ADDRESS) -> None:
+    """Make every derived store again from the log and say whether the hashes agree; status 1 when they do not."""
+    from heliotrope.cli import stores
+
+    raise typer.Exit(stores.replay(private))
+
+
+@quarantine.command("list")
+def quarantine_list(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most rows.")] = 50,
+    before: Annotated[int, typer.Option(min=0, help="Only smaller numbers; 0: from the newest.")] = 0,
+    reason: Annotated[str, typer.Option(help="Only this reason.")] = "",
+    private: Private = PRIVATE_ADDRESS,
+) -> None:
+    """Show what could not be used, newest first, and how many of each reason there are."""
+    from heliotrope.cli import stores
+
+    stores.quarantined(limit, before, reason, private)
+
+
+@quarantine.command("replay")
+def quarantine_replay(private: Private = PRIVATE_ADDRESS) -> None:
+    """Look again at all of it: a newer program, or a later time, may be able to use some."""
+    from heliotrope.cli import stores
+
+    stores.replay_quarantine(private)
 
 
 @app.command()

@@ -27,6 +27,8 @@ class Paths(Section):
 
     state: Path = Path("state")
     """Folder of the log, the registry, keys and checkpoints."""
+    learner_folder: Path | None = None
+    """Folder of the learner's own file; unset: `learner` in `state`."""
 
     @property
     def log(self) -> Path:
@@ -41,7 +43,17 @@ class Paths(Section):
     @property
     def learner(self) -> Path:
         """Folder of the learner's own file and checkpoint."""
-        return self.state / "learner"
+        return self.learner_folder or self.state / "learner"
+
+    @property
+    def training_set(self) -> Path:
+        """The learner's own file; made again from the log when it is missing."""
+        return self.learner / "training-set.db"
+
+    @property
+    def read_models(self) -> Path:
+        """File of what serving derives from the log; made again when it is missing."""
+        return self.state / "serving" / "read-models.db"
 
     @property
     def key(self) -> Path:

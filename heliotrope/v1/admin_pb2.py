@@ -26,7 +26,7 @@ from heliotrope.v1 import common_pb2 as heliotrope_dot_v1_dot_common__pb2
 from heliotrope.v1 import events_pb2 as heliotrope_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19heliotrope/v1/admin.proto\x12\rheliotrope.v1\x1a\x1aheliotrope/v1/common.proto\x1a\x1aheliotrope/v1/events.proto\"G\n\x04Slot\x12\x0b\n\x03use\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tin_flight\x18\x04 \x01(\r\"\x12\n\x10GetStatusRequest\"\xf6\x03\n\x11GetStatusResponse\x12\x0c\n\x04live\x18\x01 \x01(\t\x12\x11\n\tlast_good\x18\x02 \x01(\t\x12\"\n\x05slots\x18\x03 \x03(\x0b\x32\x13.heliotrope.v1.Slot\x12\x11\n\tin_flight\x18\x04 \x01(\r\x12\x16\n\x0euptime_seconds\x18\x05 \x01(\x01\x12<\n\x06\x65vents\x18\x06 \x03(\x0b\x32,.heliotrope.v1.GetStatusResponse.EventsEntry\x12\x13\n\x0b\x62\x61se_digest\x18\x07 \x01(\t\x12\x14\n\x0crollout_mode\x18\x08 \x01(\t\x12\r\n\x05\x65poch\x18\t \x01(\x04\x12\x1e\n\x16in_flight_at_last_swap\x18\n \x01(\r\x12\x10\n\x08lora_ops\x18\x0b \x01(\t\x12\x15\n\rslot_capacity\x18\x1e \x01(\r\x12\x19\n\x11in_flight_on_base\x18\x1f \x01(\r\x12\x1c\n\x14\x65ngine_start_seconds\x18  \x01(\x01\x12\x15\n\rready_seconds\x18! \x01(\x01\x12\x18\n\x10\x65ngine_available\x18\x14 \x01(\x08\x12\x17\n\x0f\x65ngine_restarts\x18\x15 \x01(\r\x1a-\n\x0b\x45ventsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"H\n\x13TailFeedbackRequest\x12\x12\n\x05\x61\x66ter\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0bstop_at_end\x18\x02 \x01(\x08\x42\x08\n\x06_after\"M\n\x14TailFeedbackResponse\x12\x10\n\x08position\x18\x01 \x01(\x04\x12#\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x14.heliotrope.v1.Event\"G\n\rExportRequest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12&\n\x07sources\x18\x02 \x03(\x0e\x32\x15.heliotrope.v1.Source\",\n\x0e\x45xportResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04rows\x18\x02 \x01(\r\"\x0f\n\rReplayRequest\"\x1f\n\x0eReplayResponse\x12\r\n\x05\x61gree\x18\x01 \x01(\x08\"&\n\x15ListQuarantineRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"5\n\x11QuarantinedRecord\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"K\n\x16ListQuarantineResponse\x12\x31\n\x07records\x18\x01 \x03(\x0b\x32 .heliotrope.v1.QuarantinedRecord\"!\n\x11GetLineageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"*\n\x12GetLineageResponse\x12\x14\n\x0clineage_json\x18\x01 \x01(\t\"\x1d\n\rForgetRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\"$\n\x0e\x46orgetResponse\x12\x12\n\nerasure_id\x18\x01 \x01(\t2\xc2\x04\n\x0c\x41\x64minService\x12N\n\tGetStatus\x12\x1f.heliotrope.v1.GetStatusRequest\x1a .heliotrope.v1.GetStatusResponse\x12Y\n\x0cTailFeedback\x12\".heliotrope.v1.TailFeedbackRequest\x1a#.heliotrope.v1.TailFeedbackResponse0\x01\x12G\n\x06\x45xport\x12\x1c.heliotrope.v1.ExportRequest\x1a\x1d.heliotrope.v1.ExportResponse0\x01\x12\x45\n\x06Replay\x12\x1c.heliotrope.v1.ReplayRequest\x1a\x1d.heliotrope.v1.ReplayResponse\x12]\n\x0eListQuarantine\x12$.heliotrope.v1.ListQuarantineRequest\x1a%.heliotrope.v1.ListQuarantineResponse\x12Q\n\nGetLineage\x12 .heliotrope.v1.GetLineageRequest\x1a!.heliotrope.v1.GetLineageResponse\x12\x45\n\x06\x46orget\x12\x1c.heliotrope.v1.ForgetRequest\x1a\x1d.heliotrope.v1.ForgetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19heliotrope/v1/admin.proto\x12\rheliotrope.v1\x1a\x1aheliotrope/v1/common.proto\x1a\x1aheliotrope/v1/events.proto\"G\n\x04Slot\x12\x0b\n\x03use\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tin_flight\x18\x04 \x01(\r\"\x12\n\x10GetStatusRequest\"\xf6\x03\n\x11GetStatusResponse\x12\x0c\n\x04live\x18\x01 \x01(\t\x12\x11\n\tlast_good\x18\x02 \x01(\t\x12\"\n\x05slots\x18\x03 \x03(\x0b\x32\x13.heliotrope.v1.Slot\x12\x11\n\tin_flight\x18\x04 \x01(\r\x12\x16\n\x0euptime_seconds\x18\x05 \x01(\x01\x12<\n\x06\x65vents\x18\x06 \x03(\x0b\x32,.heliotrope.v1.GetStatusResponse.EventsEntry\x12\x13\n\x0b\x62\x61se_digest\x18\x07 \x01(\t\x12\x14\n\x0crollout_mode\x18\x08 \x01(\t\x12\r\n\x05\x65poch\x18\t \x01(\x04\x12\x1e\n\x16in_flight_at_last_swap\x18\n \x01(\r\x12\x10\n\x08lora_ops\x18\x0b \x01(\t\x12\x15\n\rslot_capacity\x18\x1e \x01(\r\x12\x19\n\x11in_flight_on_base\x18\x1f \x01(\r\x12\x1c\n\x14\x65ngine_start_seconds\x18  \x01(\x01\x12\x15\n\rready_seconds\x18! \x01(\x01\x12\x18\n\x10\x65ngine_available\x18\x14 \x01(\x08\x12\x17\n\x0f\x65ngine_restarts\x18\x15 \x01(\r\x1a-\n\x0b\x45ventsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"H\n\x13TailFeedbackRequest\x12\x12\n\x05\x61\x66ter\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0bstop_at_end\x18\x02 \x01(\x08\x42\x08\n\x06_after\"M\n\x14TailFeedbackResponse\x12\x10\n\x08position\x18\x01 \x01(\x04\x12#\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x14.heliotrope.v1.Event\"G\n\rExportRequest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12&\n\x07sources\x18\x02 \x03(\x0e\x32\x15.heliotrope.v1.Source\",\n\x0e\x45xportResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04rows\x18\x02 \x01(\r\"\x0f\n\rReplayRequest\"w\n\x0cVersionCheck\x12\x16\n\x0epolicy_version\x18\x01 \x01(\t\x12\x0e\n\x06\x61grees\x18\x02 \x01(\x08\x12\x10\n\x08\x65xamples\x18\x03 \x01(\r\x12\x0e\n\x06\x65rased\x18\x04 \x01(\r\x12\x0f\n\x07missing\x18\x05 \x01(\r\x12\x0c\n\x04note\x18\x06 \x01(\t\"\x89\x01\n\x0eReplayResponse\x12\r\n\x05\x61gree\x18\x01 \x01(\x08\x12\x13\n\x0bhash_before\x18\x02 \x01(\t\x12\x12\n\nhash_after\x18\x03 \x01(\t\x12\x10\n\x08\x65xamples\x18\x04 \x01(\x04\x12-\n\x08versions\x18\x05 \x03(\x0b\x32\x1b.heliotrope.v1.VersionCheck\"F\n\x15ListQuarantineRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x90\x01\n\x11QuarantinedRecord\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\r\n\x05place\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x06 \x01(\t\x12\n\n\x02\x61t\x18\x07 \x01(\x01\x12\x0c\n\x04size\x18\x08 \x01(\x04\"\xbd\x01\n\x16ListQuarantineResponse\x12\x31\n\x07records\x18\x01 \x03(\x0b\x32 .heliotrope.v1.QuarantinedRecord\x12\x41\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x31.heliotrope.v1.ListQuarantineResponse.CountsEntry\x1a-\n\x0b\x43ountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x19\n\x17ReplayQuarantineRequest\"7\n\x18ReplayQuarantineResponse\x12\r\n\x05taken\x18\x01 \x01(\x04\x12\x0c\n\x04stay\x18\x02 \x01(\x04\"!\n\x11GetLineageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"*\n\x12GetLineageResponse\x12\x14\n\x0clineage_json\x18\x01 \x01(\t\"\x1d\n\rForgetRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\"$\n\x0e\x46orgetResponse\x12\x12\n\nerasure_id\x18\x01 \x01(\t2\xa7\x05\n\x0c\x41\x64minService\x12N\n\tGetStatus\x12\x1f.heliotrope.v1.GetStatusRequest\x1a .heliotrope.v1.GetStatusResponse\x12Y\n\x0cTailFeedback\x12\".heliotrope.v1.TailFeedbackRequest\x1a#.heliotrope.v1.TailFeedbackResponse0\x01\x12G\n\x06\x45xport\x12\x1c.heliotrope.v1.ExportRequest\x1a\x1d.heliotrope.v1.ExportResponse0\x01\x12\x45\n\x06Replay\x12\x1c.heliotrope.v1.ReplayRequest\x1a\x1d.heliotrope.v1.ReplayResponse\x12]\n\x0eListQuarantine\x12$.heliotrope.v1.ListQuarantineRequest\x1a%.heliotrope.v1.ListQuarantineResponse\x12\x63\n\x10ReplayQuarantine\x12&.heliotrope.v1.ReplayQuarantineRequest\x1a\'.heliotrope.v1.ReplayQuarantineResponse\x12Q\n\nGetLineage\x12 .heliotrope.v1.GetLineageRequest\x1a!.heliotrope.v1.GetLineageResponse\x12\x45\n\x06\x46orget\x12\x1c.heliotrope.v1.ForgetRequest\x1a\x1d.heliotrope.v1.ForgetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETSTATUSRESPONSE_EVENTSENTRY']._loaded_options = None
   _globals['_GETSTATUSRESPONSE_EVENTSENTRY']._serialized_options = b'8\001'
+  _globals['_LISTQUARANTINERESPONSE_COUNTSENTRY']._loaded_options = None
+  _globals['_LISTQUARANTINERESPONSE_COUNTSENTRY']._serialized_options = b'8\001'
   _globals['_SLOT']._serialized_start=100
   _globals['_SLOT']._serialized_end=171
   _globals['_GETSTATUSREQUEST']._serialized_start=173
@@ -53,22 +55,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTRESPONSE']._serialized_end=968
   _globals['_REPLAYREQUEST']._serialized_start=970
   _globals['_REPLAYREQUEST']._serialized_end=985
-  _globals['_REPLAYRESPONSE']._serialized_start=987
-  _globals['_REPLAYRESPONSE']._serialized_end=1018
-  _globals['_LISTQUARANTINEREQUEST']._serialized_start=1020
-  _globals['_LISTQUARANTINEREQUEST']._serialized_end=1058
-  _globals['_QUARANTINEDRECORD']._serialized_start=1060
-  _globals['_QUARANTINEDRECORD']._serialized_end=1113
-  _globals['_LISTQUARANTINERESPONSE']._serialized_start=1115
-  _globals['_LISTQUARANTINERESPONSE']._serialized_end=1190
-  _globals['_GETLINEAGEREQUEST']._serialized_start=1192
-  _globals['_GETLINEAGEREQUEST']._serialized_end=1225
-  _globals['_GETLINEAGERESPONSE']._serialized_start=1227
-  _globals['_GETLINEAGERESPONSE']._serialized_end=1269
-  _globals['_FORGETREQUEST']._serialized_start=1271
-  _globals['_FORGETREQUEST']._serialized_end=1300
-  _globals['_FORGETRESPONSE']._serialized_start=1302
-  _globals['_FORGETRESPONSE']._serialized_end=1338
-  _globals['_ADMINSERVICE']._serialized_start=1341
-  _globals['_ADMINSERVICE']._serialized_end=1919
+  _globals['_VERSIONCHECK']._serialized_start=987
+  _globals['_VERSIONCHECK']._serialized_end=1106
+  _globals['_REPLAYRESPONSE']._serialized_start=1109
+  _globals['_REPLAYRESPONSE']._serialized_end=1246
+  _globals['_LISTQUARANTINEREQUEST']._serialized_start=1248
+  _globals['_LISTQUARANTINEREQUEST']._serialized_end=1318
+  _globals['_QUARANTINEDRECORD']._serialized_start=1321
+  _globals['_QUARANTINEDRECORD']._serialized_end=1465
+  _globals['_LISTQUARANTINERESPONSE']._serialized_start=1468
+  _globals['_LISTQUARANTINERESPONSE']._serialized_end=1657
+  _globals['_LISTQUARANTINERESPONSE_COUNTSENTRY']._serialized_start=1612
+  _globals['_LISTQUARANTINERESPONSE_COUNTSENTRY']._serialized_end=1657
+  _globals['_REPLAYQUARANTINEREQUEST']._serialized_start=1659
+  _globals['_REPLAYQUARANTINEREQUEST']._serialized_end=1684
+  _globals['_REPLAYQUARANTINERESPONSE']._serialized_start=1686
+  _globals['_REPLAYQUARANTINERESPONSE']._serialized_end=1741
+  _globals['_GETLINEAGEREQUEST']._serialized_start=1743
+  _globals['_GETLINEAGEREQUEST']._serialized_end=1776
+  _globals['_GETLINEAGERESPONSE']._serialized_start=1778
+  _globals['_GETLINEAGERESPONSE']._serialized_end=1820
+  _globals['_FORGETREQUEST']._serialized_start=1822
+  _globals['_FORGETREQUEST']._serialized_end=1851
+  _globals['_FORGETRESPONSE']._serialized_start=1853
+  _globals['_FORGETRESPONSE']._serialized_end=1889
+  _globals['_ADMINSERVICE']._serialized_start=1892
+  _globals['_ADMINSERVICE']._serialized_end=2571
 # @@protoc_insertion_point(module_scope)

@@ -105,31 +105,92 @@ class ReplayRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class VersionCheck(_message.Message):
+    __slots__ = ("policy_version", "agrees", "examples", "erased", "missing", "note")
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    AGREES_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    ERASED_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    policy_version: str
+    agrees: bool
+    examples: int
+    erased: int
+    missing: int
+    note: str
+    def __init__(self, policy_version: _Optional[str] = ..., agrees: _Optional[bool] = ..., examples: _Optional[int] = ..., erased: _Optional[int] = ..., missing: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+
 class ReplayResponse(_message.Message):
-    __slots__ = ("agree",)
+    __slots__ = ("agree", "hash_before", "hash_after", "examples", "versions")
     AGREE_FIELD_NUMBER: _ClassVar[int]
+    HASH_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    HASH_AFTER_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
     agree: bool
-    def __init__(self, agree: _Optional[bool] = ...) -> None: ...
+    hash_before: str
+    hash_after: str
+    examples: int
+    versions: _containers.RepeatedCompositeFieldContainer[VersionCheck]
+    def __init__(self, agree: _Optional[bool] = ..., hash_before: _Optional[str] = ..., hash_after: _Optional[str] = ..., examples: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[VersionCheck, _Mapping]]] = ...) -> None: ...
 
 class ListQuarantineRequest(_message.Message):
-    __slots__ = ("limit",)
+    __slots__ = ("limit", "before", "reason")
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     limit: int
-    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+    before: int
+    reason: str
+    def __init__(self, limit: _Optional[int] = ..., before: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class QuarantinedRecord(_message.Message):
-    __slots__ = ("position", "reason")
+    __slots__ = ("position", "reason", "number", "place", "detail", "event_id", "at", "size")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
     position: int
     reason: str
-    def __init__(self, position: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    number: int
+    place: str
+    detail: str
+    event_id: str
+    at: float
+    size: int
+    def __init__(self, position: _Optional[int] = ..., reason: _Optional[str] = ..., number: _Optional[int] = ..., place: _Optional[str] = ..., detail: _Optional[str] = ..., event_id: _Optional[str] = ..., at: _Optional[float] = ..., size: _Optional[int] = ...) -> None: ...
 
 class ListQuarantineResponse(_message.Message):
-    __slots__ = ("records",)
+    __slots__ = ("records", "counts")
+    class CountsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     RECORDS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
     records: _containers.RepeatedCompositeFieldContainer[QuarantinedRecord]
-    def __init__(self, records: _Optional[_Iterable[_Union[QuarantinedRecord, _Mapping]]] = ...) -> None: ...
+    counts: _containers.ScalarMap[str, int]
+    def __init__(self, records: _Optional[_Iterable[_Union[QuarantinedRecord, _Mapping]]] = ..., counts: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class ReplayQuarantineRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReplayQuarantineResponse(_message.Message):
+    __slots__ = ("taken", "stay")
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
+    STAY_FIELD_NUMBER: _ClassVar[int]
+    taken: int
+    stay: int
+    def __init__(self, taken: _Optional[int] = ..., stay: _Optional[int] = ...) -> None: ...
 
 class GetLineageRequest(_message.Message):
     __slots__ = ("name",)

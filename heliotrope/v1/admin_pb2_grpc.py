@@ -60,6 +60,11 @@ class AdminServiceStub:
                 request_serializer=heliotrope_dot_v1_dot_admin__pb2.ListQuarantineRequest.SerializeToString,
                 response_deserializer=heliotrope_dot_v1_dot_admin__pb2.ListQuarantineResponse.FromString,
                 _registered_method=True)
+        self.ReplayQuarantine = channel.unary_unary(
+                '/heliotrope.v1.AdminService/ReplayQuarantine',
+                request_serializer=heliotrope_dot_v1_dot_admin__pb2.ReplayQuarantineRequest.SerializeToString,
+                response_deserializer=heliotrope_dot_v1_dot_admin__pb2.ReplayQuarantineResponse.FromString,
+                _registered_method=True)
         self.GetLineage = channel.unary_unary(
                 '/heliotrope.v1.AdminService/GetLineage',
                 request_serializer=heliotrope_dot_v1_dot_admin__pb2.GetLineageRequest.SerializeToString,
@@ -99,21 +104,29 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Replay(self, request, context):
-        """Replay rebuilds derived stores from the log. Not built yet: UNIMPLEMENTED.
+        """Replay makes serving's derived store again from the log, puts it in the old one's place, and compares both, and every
+        version's training set with its manifest. The learner's own store is its own: `python -m learner replay`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListQuarantine(self, request, context):
-        """ListQuarantine shows what could not be parsed. Not built yet: UNIMPLEMENTED.
+        """ListQuarantine shows records that could not be used. Errors: INVALID_ARGUMENT (limit, reason).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayQuarantine(self, request, context):
+        """ReplayQuarantine looks again at all of them: a newer program, or a later time, may be able to use some.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLineage(self, request, context):
-        """GetLineage traces a version to its events, or an event to its versions. Not built yet: UNIMPLEMENTED.
+        """GetLineage traces a version to its events, or an event to its versions. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,6 +166,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListQuarantine,
                     request_deserializer=heliotrope_dot_v1_dot_admin__pb2.ListQuarantineRequest.FromString,
                     response_serializer=heliotrope_dot_v1_dot_admin__pb2.ListQuarantineResponse.SerializeToString,
+            ),
+            'ReplayQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayQuarantine,
+                    request_deserializer=heliotrope_dot_v1_dot_admin__pb2.ReplayQuarantineRequest.FromString,
+                    response_serializer=heliotrope_dot_v1_dot_admin__pb2.ReplayQuarantineResponse.SerializeToString,
             ),
             'GetLineage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLineage,
@@ -301,6 +319,33 @@ class AdminService:
             '/heliotrope.v1.AdminService/ListQuarantine',
             heliotrope_dot_v1_dot_admin__pb2.ListQuarantineRequest.SerializeToString,
             heliotrope_dot_v1_dot_admin__pb2.ListQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heliotrope.v1.AdminService/ReplayQuarantine',
+            heliotrope_dot_v1_dot_admin__pb2.ReplayQuarantineRequest.SerializeToString,
+            heliotrope_dot_v1_dot_admin__pb2.ReplayQuarantineResponse.FromString,
             options,
             channel_credentials,
             insecure,

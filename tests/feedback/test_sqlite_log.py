@@ -109,8 +109,8 @@ def test_a_full_disk_refuses_the_whole_batch_and_the_log_goes_on_when_space_retu
     [
         ("value = x'ffffffff'", "checksum"),
         ("value = substr(value, 1, 5)", "checksum"),
-        ("value = x'ff', crc = 4278190080", "not an event"),
-        ("value = x'', crc = 0", "another schema"),
+        ("value = x'ff', crc = 4278190080", "unparsable: 1 bytes that are no event"),
+        ("value = x'', crc = 0", "no_id: "),
         ("value = 'text'", "checksum"),
     ],
 )

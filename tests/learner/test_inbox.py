@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from feedback.join import Joiner
 from feedback.sqlite_log import SqliteLog
+from feedback.training_set import TrainingSet
 from heliotrope.v1 import common_pb2, events_pb2
 from learner.inbox import Inbox
 from tests.learner.votes_log import unique, write_votes
@@ -31,7 +33,8 @@ def served(name: str, prompt: list[int], **fields) -> events_pb2.Event:
 
 
 def inbox_of(log: SqliteLog) -> Inbox:
-    inbox = Inbox(log, Joiner(["human"], 0.0), window=100)
+    path = log.path.with_name("training-set.db")
+    inbox = Inbox(log, TrainingSet(path, lambda: Joiner(["human"], 0.0), "rules", time.time), window=100)
     inbox.read()
     return inbox
 
@@ -57,3 +60,15 @@ def test_prompts_that_nothing_was_trained_on_come_first_and_newest_first(log: Sq
     trained = inbox.preferences()
     prompts = inbox.prompts(3, trained, longest=20)
     assert prompts == [(3, 4), (1, 2), trained[0].prompt_ids]
+
+
+def test_what_was_read_once_is_there_after_a_restart_and_until_hides_what_came_later(log: SqliteLog) -> None:
+    write_votes(log, 3)
+    first = inbox_of(log)
+    positions = first.positions
+    first.training_set.close()
+    write_votes(log, 2, first=3)
+    again = inbox_of(log)
+    assert len(again.preferences()) == 5
+    again.read(until=positions)
+    assert len(again.preferences()) == 3 and len(again.fresh(again.preferences())) == 3

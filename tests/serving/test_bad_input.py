@@ -249,7 +249,6 @@ PRIVATE = [
     ("ingest without a role", lambda w: w.ingest.IngestFeedback(ingest_pb2.IngestFeedbackRequest()), DENIED, "x-heliotrope-role"),
     ("ingest nothing", lambda w: w.ingest.IngestFeedback(ingest_pb2.IngestFeedbackRequest(), metadata=(("x-heliotrope-role", "import"),)), INVALID, "0 items"),
     ("export to nowhere", lambda w: rest(w.admin.Export(admin_pb2.ExportRequest(format="xml"))), INVALID, "dpo, kto, reward, sft"),
-    ("Replay", lambda w: w.admin.Replay(admin_pb2.ReplayRequest()), UNBUILT, "learner"),
     ("Forget", lambda w: w.admin.Forget(admin_pb2.ForgetRequest()), UNBUILT, "state folder"),
 ]  # fmt: skip
 

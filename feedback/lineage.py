@@ -1,0 +1,129 @@
+"""Lineage both ways: the events behind a version, and the versions that an event touched; and whether a version's
+training set can still be made from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from feedback.examples import examples_hash
+from feedback.log import Log
+from feedback.training_set import TrainingSet
+from heliotrope.errors import HeliotropeError, NotFound
+from heliotrope.policies import BASE, number
+from heliotrope.registry import Manifest, PolicyVersion, Registry
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether a version's training set, made anew from the log, is the one in its manifest. erased: how many of its
+    examples are gone since, by erasure; missing: how many otherwise."""
+
+    version: str
+    agrees: bool
+    examples: int
+    erased: int = 0
+    missing: int = 0
+    note: str = ""
+
+
+def vote_of(example_id: str) -> str:
+    """The judgement that an example was made of: its id without the part of the judgement."""
+    return example_id.partition("/")[0]
+
+
+def of_version(version: PolicyVersion, registry: Registry, kept: TrainingSet) -> dict[str, Any]:
+    """All that a version came from, as plain values: parents, positions, configuration, seed, reward model, events."""
+    manifest = version.manifest
+    votes = list(dict.fromkeys(map(vote_of, manifest.example_ids)))
+    return {
+        "version": version.name, "digest": version.digest, "created_at": manifest.created_at, "passed": manifest.passed,
+        "parents": parents(version.name, registry), "algorithm": manifest.algorithm, "seeds": manifest.seeds,
+        "log_positions": manifest.log_positions, "examples": len(manifest.example_ids), "examples_hash": manifest.examples_hash,
+        "reward_model": manifest.reward_model, "base_digest": manifest.base_digest, "envelope": manifest.envelope,
+        "config": manifest.config, "erased": len(kept.facts.erased_among(iter(votes))),
+        "events": [_event(vote, kept) for vote in votes],
+    }  # fmt: skip
+
+
+def _event(vote: str, kept: TrainingSet) -> dict[str, Any]:
+    """One judgement with where it stands in the log, and the responses that it judges."""
+    found = kept.facts.place_of(vote)
+    at = f"{found[0]}@{found[1]}" if found else "no longer kept"
+    return {"event": vote, "at": at, "responses": kept.facts.ends_of(vote)}
+
+
+def parents(name: str, registry: Registry) -> list[str]:
+    """The versions that a version's weights came through, the nearest first, down to the base."""
+    chain: list[str] = []
+    while name != BASE:
+        try:
+            name = registry.read(number(name)).manifest.parent
+        except HeliotropeError:
+            return [*chain, f"what is before {name} cannot be read"]
+        if name in chain:
+            return chain
+        chain.append(name)
+    return chain
+
+
+def of_event(event_id: str, registry: Registry, kept: TrainingSet) -> dict[str, Any]:
+    """The versions that were trained on an event, and those that inherit from them. Raises NotFound for an event that
+    the log never gave."""
+    found = kept.facts.place_of(event_id)
+    votes = set(kept.facts.judgements_of(event_id))
+    trained = [v.name for v in readable(registry) if votes.intersection(map(vote_of, v.manifest.example_ids))]
+    if found is None and not trained:
+        raise NotFound(
+            f"no event {event_id[:64]!r} is behind any version or waits to be; `heliotrope feedback tail` shows ids"
+        )
+    heirs = [v.name for v in readable(registry) if set(parents(v.name, registry)).intersection(trained)]
+    return {
+        "event": event_id, "at": f"{found[0]}@{found[1]}" if found else "no longer kept",
+        "judgements": sorted(votes), "trained_on_it": trained, "inherit_from_those": [n for n in heirs if n not in trained],
+    }  # fmt: skip
+
+
+def readable(registry: Registry) -> list[PolicyVersion]:
+    """Every version that can be read, oldest first."""
+    found = []
+    for n in registry.versions():
+        try:
+            found.append(registry.read(n))
+        except HeliotropeError:
+            continue
+    return found
+
+
+def replay(log: Log, fresh: TrainingSet, versions: Sequence[PolicyVersion]) -> list[Check]:
+    """Read the log into an empty set, and on the way compare each version's training set with its manifest's hash."""
+    fresh.heed_erasures(log)
+    checks = []
+    for version in sorted(versions, key=lambda v: sum(v.manifest.log_positions.values())):
+        fresh.follow(log, until=version.manifest.log_positions)
+        checks.append(check(version.name, version.manifest, fresh))
+    fresh.follow(log)
+    return checks
+
+
+def check(name: str, manifest: Manifest, kept: TrainingSet) -> Check:
+    """Compare a manifest with a set that has read the log up to the manifest's positions."""
+    wanted = set(manifest.example_ids)
+    have = [e for e in kept.examples() if e.id in wanted]
+    lost = wanted - {e.id for e in have}
+    erased = kept.facts.erased_among(iter(map(vote_of, sorted(lost))))
+    agrees = not lost and examples_hash(have) == manifest.examples_hash
+    return Check(name, agrees, len(wanted), len(erased), len(lost) - len(erased), _note(agrees, lost, erased))
+
+
+def _note(agrees: bool, lost: Iterable[str], erased: Sequence[str]) -> str:
+    if erased:
+        return f"not reproducible: {len(erased)} erased"
+    if list(lost):
+        return "not reproducible: examples are missing; was the log cut, or made under other rules?"
+    return (
+        ""
+        if agrees
+        else "the same examples with other content: made by another program or under other rules?"
+    )

@@ -1,0 +1,246 @@
+"""What may be learned from, kept in one SQLite file: facts, the examples made of them, and how far the log was read.
+
+    take:  records → facts (once an event id) → questions they touch → examples and verdicts → positions; one transaction
+
+A kill between any two statements leaves all of it or none, so that feedback is neither lost nor counted twice. What a
+question teaches is decided by `Joiner` from that question's facts alone; the file finds them, so that a vote a day late
+costs what any vote costs. Examples depend on the set of events, never on their order: also what came to quarantine for
+want of its response is taught once the response comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from feedback import quarantine
+from feedback.examples import Example, content_digest, hash_of
+from feedback.facts import Facts
+from feedback.inspection import Problem, Reason, inspect
+from feedback.join import Joiner
+from feedback.log import EXCHANGES, FEEDBACK, Log, Positions, Record, read_all
+from feedback.quarantine import Bounds, Quarantined
+from feedback.tables import DerivedFile
+from heliotrope.failpoints import reach
+
+PAGE = 500
+PENDING_DAYS = 30.0
+"""How long, in log time, a judgement waits for the end of what it judges."""
+
+
+@dataclass(frozen=True)
+class Retention:
+    """pending_days: of log time, as above. quarantine: how long and how much."""
+
+    pending_days: float = PENDING_DAYS
+    quarantine: Bounds = field(default_factory=Bounds)
+
+
+class TrainingSet:
+    """Examples in the file at `path`, made with its folder. One process writes it; not for several threads at once.
+
+    joiner: makes an empty Joiner with the rules in force; `rules` names them, and the examples are made anew from the
+    facts when they are not those that the file was made by. clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, path: Path, joiner: Callable[[], Joiner], rules: str, clock: Callable[[], float],
+        retention: Retention | None = None,
+    ) -> None:  # fmt: skip
+        self._file = DerivedFile(path)
+        self._facts = Facts(self._file.connection)
+        self._joiner, self._clock, self._retention = joiner, clock, retention or Retention()
+        self._cache: dict[str, tuple[str, Example]] = {}
+        if self._file.note("rules") != rules:
+            with self._file.transaction():
+                self._derive(self._facts.questions())
+                self._file.set_note("rules", rules)
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Offset of the newest record taken from each place."""
+        return dict(self._file.connection.execute("SELECT place, offset FROM positions"))
+
+    def follow(self, log: Log, until: Positions | None = None) -> int:
+        """Take all that is new in the log (up to `until`), then settle; how many records that was."""
+        count = 0
+        for topic in (EXCHANGES, FEEDBACK):
+            page: list[Record] = []
+            for record in upto(read_all(log, topic, self.positions, PAGE), topic, until):
+                page.append(record)
+                if len(page) == PAGE:
+                    count += self.take(page)
+                    page = []
+            count += self.take(page)
+        if count:
+            self.settle()
+        return count
+
+    def take(self, records: Sequence[Record]) -> int:
+        """Take records in, with their positions, in one transaction; how many. Known ones change nothing."""
+        if not records:
+            return 0
+        now = self._clock()
+        with self._file.transaction() as connection:
+            touched: set[str] = set()
+            for record in records:
+                problem = inspect(record, now)
+                if problem is None and record.event is not None:
+                    touched |= self._facts.add(record.event, record.place, record.offset)
+                elif problem is not None:
+                    quarantine.put(connection, record, problem, now)
+            self._derive(touched)
+            reach("between rows and position")
+            connection.executemany(
+                "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET offset = max(offset, excluded.offset)",
+                [(record.place, record.offset) for record in records],
+            )
+        if self._facts.erased:
+            self._facts.erased = False
+            self._file.truncate()
+        return len(records)
+
+    def heed_erasures(self, log: Log) -> None:
+        """Apply every erasure of the log wherever it stands, also beyond the positions read: what was erased since is
+        not looked at again when an old state is made anew."""
+        with self._file.transaction():
+            for record in read_all(log, FEEDBACK):
+                if record.event is not None and record.event.WhichOneof("what") == "erasure_requested":
+                    self._derive(self._facts.add(record.event, record.place, record.offset))
+
+    def settle(self) -> None:
+        """Once caught up with the log: judgements that waited too long go to quarantine, and what is old leaves it."""
+        now = self._clock()
+        with self._file.transaction() as connection:
+            horizon = self._facts.newest() - self._retention.pending_days * 86_400
+            for record in self._facts.pending_before(horizon):
+                days = f"{self._retention.pending_days:g} days"
+                problem = Problem(
+                    Reason.TARGET_UNKNOWN, f"what it judges did not end within {days} of log time"
+                )
+                quarantine.put(connection, record, problem, now, self._facts.person_of(record))
+            quarantine.prune(connection, now, self._retention.quarantine)
+
+    def retry(self) -> tuple[int, int]:
+        """Look again at all that is in quarantine; how many were taken in, and how many stay. After an upgrade, or
+        once clocks agree, what could not be used can be."""
+        taken = 0
+        now, held = self._clock(), self.quarantined(limit=1_000_000_000)
+        for item in (i for i in held if i.whole and i.reason != Reason.TARGET_UNKNOWN):
+            record = self._again(item)
+            if record.event is None or inspect(record, now) is not None:
+                continue
+            with self._file.transaction() as connection:
+                self._derive(self._facts.add(record.event, record.place, record.offset))
+                quarantine.remove(connection, [item.number])
+            taken += 1
+        return taken, len(held) - taken
+
+    def examples(self, kind: str = "", limit: int = 1_000_000_000) -> list[Example]:
+        """The newest examples of a kind ("Preference", "Thumb", …; empty: all), oldest first."""
+        rows = self._file.connection.execute(
+            "SELECT id, digest, question FROM examples WHERE ? = '' OR kind = ? ORDER BY at DESC, id DESC LIMIT ?",
+            (kind, kind, limit),
+        ).fetchall()
+        missing = {q for id, digest, q in rows if self._cache.get(id, ("", None))[0] != digest}
+        for question in missing:
+            for example in self._joined(question).joined().examples:
+                self._cache[example.id] = content_digest(example), example
+        return [self._cache[id][1] for id, _, _ in reversed(rows)]
+
+    def hash(self) -> str:
+        """SHA-256 (hex) over the sorted (id, content digest) of all examples: `feedback.examples.examples_hash`."""
+        return hash_of(self._file.connection.execute("SELECT id, digest FROM examples"))
+
+    def states(self) -> dict[str, int]:
+        """How many questions stand how: taught, pending, dropped, nothing."""
+        return dict(self._file.connection.execute("SELECT state, count(*) FROM verdicts GROUP BY state"))
+
+    def dropped(self) -> dict[str, str]:
+        """Why standing judgements teach nothing, by event id."""
+        sql = "SELECT event_id, reason FROM verdicts WHERE state = 'dropped'"
+        return dict(self._file.connection.execute(sql))
+
+    def known_at(self, example: Example, positions: Positions) -> bool:
+        """Whether all events behind an example had been read at these positions."""
+        places = [self._facts.place_of(id) for id in example.event_ids]
+        return all(found is not None and found[1] <= positions.get(found[0], 0) for found in places)
+
+    def prompts(self, limit: int) -> list[tuple[int, ...]]:
+        """Prompts of the newest responses that may be learned from, newest last, each once."""
+        joiner, prompts = self._joiner(), []
+        for event in self._facts.newest_served(limit):
+            joiner.add(event)
+            if joiner.usable(event.response_served.response_id):
+                prompts.append(tuple(event.response_served.prompt_token_ids))
+        return list(dict.fromkeys(prompts))[::-1]
+
+    def quarantined(self, limit: int, before: int = 0, reason: str = "") -> list[Quarantined]:
+        """See `quarantine.rows`."""
+        return quarantine.rows(self._file.connection, limit, before, reason)
+
+    def quarantine_counts(self) -> dict[str, int]:
+        """How many records wait in quarantine, by reason."""
+        return quarantine.counts(self._file.connection)
+
+    @property
+    def facts(self) -> Facts:
+        """The events behind the examples: for tracing them."""
+        return self._facts
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        self._file.close()
+
+    def _again(self, item: Quarantined) -> Record:
+        return self._facts.record(item.place, item.offset, item.value)
+
+    def _joined(self, question: str) -> Joiner:
+        joiner = self._joiner()
+        for event in self._facts.of(question):
+            joiner.add(event)
+        return joiner
+
+    def _derive(self, questions: Iterable[str]) -> None:
+        """Make the examples of these questions anew."""
+        connection = self._file.connection
+        for question in sorted(questions):
+            joined = self._joined(question).joined()
+            connection.execute("DELETE FROM examples WHERE question = ?", (question,))
+            connection.executemany(
+                "INSERT INTO examples (id, question, kind, at, held_out, digest) VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (e.id, question, type(e).__name__, e.time, e.held_out, content_digest(e))
+                    for e in joined.examples
+                ],
+            )
+            state, event_id, reason = "nothing", "", ""
+            if joined.examples:
+                state, event_id = "taught", joined.examples[0].event_ids[0]
+            elif joined.pending:
+                state, event_id = "pending", joined.pending[0]
+            elif joined.dropped:
+                state, (event_id, reason) = "dropped", next(iter(joined.dropped.items()))
+            connection.execute(
+                "INSERT OR REPLACE INTO verdicts (question, state, event_id, reason) VALUES (?, ?, ?, ?)",
+                (question, state, event_id, reason),
+            )
+            quarantine.release(
+                connection, self._facts.votes(question, but=event_id if joined.pending else "")
+            )
+
+
+def upto(records: Iterable[Record], topic: str, until: Positions | None) -> Iterator[Record]:
+    """Those at or before the positions (None: all); ends once every place of the topic named there is passed."""
+    if until is None:
+        yield from records
+        return
+    left = {name for name in until if name.partition("/")[0] == topic}
+    for record in records:
+        if record.offset <= until.get(record.place, 0):
+            yield record
+        if record.offset >= until.get(record.place, 0):
+            left.discard(record.place)
+        if not left:
+            return

@@ -1,0 +1,77 @@
+"""`python -m learner replay` and `python -m learner retrain policy-vN`: what the learner derives, made again from the log."""
+
+from __future__ import annotations
+
+import fcntl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from feedback.rules import training_set
+from feedback.sealed_log import SealedReader
+from feedback.sqlite_log import SqliteLog
+from heliotrope.chat import ChatFormat
+from heliotrope.config import Config
+from heliotrope.errors import FailedPrecondition
+from heliotrope.policies import number
+from heliotrope.registry import Registry
+from learner.secrets import ServingSecrets
+
+
+@contextmanager
+def own(config: Config) -> Iterator[None]:
+    """Hold the learner's folder. Raises FailedPrecondition while another learner does."""
+    config.paths.learner.mkdir(parents=True, exist_ok=True)
+    with (config.paths.learner / "learner.lock").open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FailedPrecondition(
+                f"{config.paths.learner.resolve()} is in use by a running learner; stop it, or set paths.state"
+            ) from error
+        yield
+
+
+def replay(config: Config) -> int:
+    """Make the training set again from the log, put it in the old one's place; 0 when the hashes agree, else 1."""
+    chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
+    path = config.paths.training_set
+    secrets = ServingSecrets(config.serving.private_address)
+    log = SealedReader(SqliteLog(config.paths.log, read_only=True), secrets)
+    with own(config):
+        kept = training_set(config, chat, path)
+        kept.follow(log)
+        before = kept.hash()
+        kept.close()
+        again = path.with_name("replay.db")
+        again.unlink(missing_ok=True)
+        fresh = training_set(config, chat, again)
+        fresh.follow(log)
+        after, count = fresh.hash(), len(fresh.examples())
+        fresh.close()
+        again.replace(path)
+    log.close()
+    secrets.close()
+    same = "agrees with" if before == after else f"differs from {before} in"
+    print(f"training set: {count} examples, {after} {same} the store as it was")
+    return 0 if before == after else 1
+
+
+def retrain(config: Config, name: str) -> int:
+    """Train a version again and print whether it is the same; 0 when it is, else 1. A running learner is not disturbed."""
+    from learner.build import build
+    from learner.retrain import config_of
+    from learner.retrain import retrain as again
+
+    version = Registry(config.paths.registry).read(number(name))
+    with tempfile.TemporaryDirectory(prefix="heliotrope-retrain-") as folder:
+        was = config_of(version.manifest, config)
+        paths = config.paths.model_copy(update={"learner_folder": Path(folder)})
+        parts = build(was.model_copy(update={"paths": paths}), lambda progress: None)
+        try:
+            done = again(parts, version)
+        finally:
+            parts.close()
+    print(done)
+    return 0 if done.same else 1

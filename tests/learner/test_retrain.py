@@ -1,0 +1,100 @@
+"""A version trained again from its manifest and the log is the same one, bit by bit; or it is said why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from feedback.sqlite_log import SqliteLog
+from heliotrope.config import Config, load
+from heliotrope.registry import PolicyVersion
+from heliotrope.v1 import events_pb2
+from learner import verbs
+from learner.build import build
+from learner.loop import prepare_ahead, update
+from tests.learner.votes_log import ScriptedSampler, make_live, unique, write_votes
+
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama with the default model's tokenizer and template."""
+    folder, default = tmp_path_factory.mktemp("model"), Config().model.folder
+    torch.manual_seed(3)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(vocab_size=49152, num_key_value_heads=2, tie_word_embeddings=True, **shape)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        (folder / name).write_bytes((default / name).read_bytes())
+    return folder
+
+
+@pytest.fixture
+def config(model: Path, tmp_path: Path) -> Config:
+    overrides = [f'paths.state="{tmp_path}"', f'model.path="{model}"', "learner.nice=0", "learner.threads=1"]
+    return load(None, [*overrides, "lora.rank=4", "lora.first_layer=1", "dpo.learning_rate=0.01"])
+
+
+@pytest.fixture
+def log(config: Config) -> Iterator[SqliteLog]:
+    made = SqliteLog(config.paths.log)
+    yield made
+    made.close()
+
+
+def learned(config: Config, log: SqliteLog, first: int = 0) -> PolicyVersion:
+    """One version of `COUNT` more votes, which came in two parts and were prepared as they came."""
+    parts = build(config, lambda progress: None)
+    parts.sampler.close()
+    parts = replace(parts, sampler=ScriptedSampler())  # pyright: ignore[reportArgumentType]
+    for start in (first, first + COUNT // 3):
+        write_votes(log, COUNT // 3 if start == first else COUNT - COUNT // 3, start)
+        parts.inbox.read()
+        prepare_ahead(parts, parts.inbox.preferences())
+    version = update(parts, parts.inbox.preferences())
+    parts.close()
+    return version
+
+
+def test_a_version_and_its_child_are_made_again_though_more_has_come_since(
+    config: Config, log: SqliteLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = learned(config, log)
+    make_live(log, first.name, first.digest, epoch=1)
+    second = learned(config, log, first=COUNT)
+    write_votes(log, 5, first=2 * COUNT)
+    assert second.manifest.parent == "policy-v1" and second.manifest.made_with["threads"] == "1"
+    changed = config.model_copy(update={"learner": config.learner.model_copy(update={"seed": 99})})
+    assert verbs.retrain(changed, "policy-v2") == 0 and verbs.retrain(config, "policy-v1") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"policy-v2: reproduced, {second.digest}", f"policy-v1: reproduced, {first.digest}"]
+
+
+def test_what_was_erased_is_said_and_counted(
+    config: Config, log: SqliteLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = learned(config, log)
+    gone = [e for e in range(COUNT) if unique("event", e, "vote") in version.manifest.example_ids][:2]
+    for n in gone:
+        erasure = events_pb2.Event(event_id=unique("erase", n), producer_id="q", sequence=1, tenant="default")
+        erasure.time.FromSeconds(1_800_000_000)
+        erasure.erasure_requested.user = f"{n:032x}"
+        log.append([erasure])
+    assert verbs.retrain(config, version.name) == 1
+    assert capsys.readouterr().out == "policy-v1: not reproducible: 2 erased\n"
+
+
+def test_a_replay_agrees_and_is_refused_while_a_learner_runs(
+    config: Config, log: SqliteLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_votes(log, 6)
+    assert verbs.replay(config) == 0
+    assert capsys.readouterr().out.startswith("training set: 6 examples, ")
+    before = config.paths.training_set.read_bytes()
+    assert before and verbs.replay(config) == 0
