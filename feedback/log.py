@@ -65,11 +65,12 @@ class Record:
     event: Event | None
     problem: str = ""
     value: bytes = b""
+    incarnation: str = ""
 
     @property
     def place(self) -> str:
-        """Topic and partition: the key of its position."""
-        return place(self.topic, self.partition)
+        """The key of its position."""
+        return place(self.topic, self.partition, self.incarnation)
 
 
 class Log(Protocol):
@@ -108,9 +109,12 @@ class Store(Log, Protocol):
         ...
 
 
-def place(topic: str, partition: int = 0) -> str:
-    """A partition's name in positions, manifests and messages: "feedback/3"."""
-    return f"{topic}/{partition}"
+def place(topic: str, partition: int = 0, incarnation: str = "") -> str:
+    """A partition's name in positions, manifests and messages: "feedback/3", with Kafka "feedback/3@<id of the topic>".
+
+    A topic that was made anew has another id, so that positions in the old one say nothing about it.
+    """
+    return f"{topic}/{partition}@{incarnation}" if incarnation else f"{topic}/{partition}"
 
 
 def topic_of(event: Event) -> str:

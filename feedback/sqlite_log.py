@@ -10,7 +10,7 @@ import fcntl
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -54,6 +54,7 @@ class SqliteLog:
 
     A read-only log whose file is not there yet reads as empty, and finds it once serving has made it. Raises LogError
     when another process writes the file already, a newer program made it, or SQLite cannot use it.
+    committed: called after each commit with how many events it brought.
     """
 
     def __init__(self, path: Path | str, read_only: bool = False) -> None:
@@ -63,6 +64,7 @@ class SqliteLog:
         self._reader: sqlite3.Connection | None = None
         self._owner: TextIO | None = None
         self._closed, self._unmoved = False, 0
+        self.committed: Callable[[int], None] = lambda count: None
         if not read_only:
             self._open_writer()
 
@@ -75,10 +77,25 @@ class SqliteLog:
                     f"the log {self.path} is closed or open for reading only; only serving writes it"
                 )
             with _transaction(self._writer) as connection:
+                before = connection.total_changes
                 offsets = [_put(connection, *row) for row in rows]
                 reach("before commit")
+            self.committed(connection.total_changes - before)
             self._checkpoint(sum(len(value) + ROW_BYTES for *_, value in rows))
             return offsets
+
+    def drop(self, offsets: Sequence[int]) -> list[int]:
+        """Remove events; those that are gone. The newest of all stays, so that no offset is ever given twice."""
+        with self._write_lock, self._errors():
+            if self._writer is None:
+                raise LogError(
+                    f"the log {self.path} is closed or open for reading only; only serving writes it"
+                )
+            with _transaction(self._writer) as connection:
+                newest = connection.execute("SELECT max(offset) FROM events").fetchone()[0]
+                gone = [offset for offset in offsets if offset != newest]
+                connection.executemany("DELETE FROM events WHERE offset = ?", [(offset,) for offset in gone])
+            return gone
 
     def read(self, topic: str, after: Positions, limit: int) -> list[Record]:
         """See `Log.read`."""

@@ -23,6 +23,7 @@ SCHEMA = 1
 
 class LogWriter:
     """The one producer of a log. `capacity`: most events that wait; `batch`: most events of one transaction.
+    `admit` raises what a caller hears whose events are not taken.
 
     Each event is stamped, where its fields are unset, with producer_id, sequence (from 1, rising in the order of the
     calls), time and schema. The event belongs to the writer from then on: do not change it.
@@ -36,8 +37,10 @@ class LogWriter:
         batch: int = 512,
         clock: Callable[[], float] = time.time,
         producer_id: str | None = None,
+        admit: Callable[[Sequence[Event]], None] = lambda events: None,
     ) -> None:
         self.log, self.capacity, self.batch, self.clock = log, capacity, batch, clock
+        self._admit = admit
         self.producer_id = producer_id or str(uuid.uuid4())
         self._sequence = 0
         self._queue: deque[tuple[Event, Future[int]]] = deque()
@@ -65,6 +68,7 @@ class LogWriter:
         events = list(events)
         for event in events:
             topic_of(event)
+        self._admit(events)
         with self._wake:
             if self._stopping:
                 raise Unavailable(

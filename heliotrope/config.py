@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from heliotrope.errors import ConfigError
 from heliotrope.settings.base import Model, Paths, Section
 from heliotrope.settings.learner import Dpo, Judge, Learner, Lora, Reward
+from heliotrope.settings.log import Kafka, Log, Outbox
 from heliotrope.settings.retention import Retention
 from heliotrope.settings.serving import Admission, Comparisons, EngineSection, Rollout, Serving
 
@@ -25,6 +26,12 @@ class Config(Section):
 
     paths: Paths = Paths()
     """Where state lives."""
+    log: Log = Log()
+    """SQLite or Kafka."""
+    kafka: Kafka = Kafka()
+    """The broker."""
+    outbox: Outbox = Outbox()
+    """What waits for the broker."""
     model: Model = Model()
     """The base model."""
     engine: EngineSection = EngineSection()

@@ -36,6 +36,11 @@ class Paths(Section):
         return self.state / "log" / "events.db"
 
     @property
+    def relay(self) -> Path:
+        """The file that says what of the embedded log is at the broker."""
+        return self.state / "log" / "relay.db"
+
+    @property
     def registry(self) -> Path:
         """Folder of policy versions."""
         return self.state / "registry"

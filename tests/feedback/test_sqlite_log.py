@@ -87,6 +87,28 @@ def test_commits_wait_for_the_disk_in_wal_mode(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_repeat_is_dropped_and_yields_the_first_offset(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "events.db")
+    first, second = log.append([vote("a"), vote("b")])
+    again = vote("a")
+    again.feedback_given.feedback.thumb.up = False
+    repeated, third = log.append([again, vote("c")])
+    assert repeated == first and third > second
+    kept = log.find("a")
+    assert kept is not None and kept.feedback_given.feedback.thumb.up is True
+    assert [r.offset for r in log.read("feedback", {}, 9)] == [first, second, third]
+    assert log.find("no such event") is None
+    log.close()
+
+
+def test_a_repeat_inside_one_batch_is_dropped_too(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "events.db")
+    a1, a2, b, a3 = log.append([vote("a"), vote("a"), vote("b"), vote("a")])
+    assert a1 == a2 == a3 < b
+    assert [r.offset for r in log.read("feedback", {}, 10)] == [a1, b]
+    log.close()
+
+
 def test_a_full_disk_refuses_the_whole_batch_and_the_log_goes_on_when_space_returns(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "events.db")
     log.append([vote("before")])
