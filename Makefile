@@ -21,8 +21,8 @@ model: setup ## convert the default model into the user cache
 demo: setup model ## the whole loop with simulated people; 15 minutes or so
 	@$(PYTHON) -m deploy.demo
 
-run: setup model ## serve and learn on embedded defaults; Ctrl-C drains
-	@$(PYTHON) -m deploy.run
+run: setup model ## serve and learn on embedded defaults (LOG=kafka: with a local broker); Ctrl-C drains
+	@$(PYTHON) -m deploy.run $(if $(LOG),--log $(LOG))
 
 test: setup model ## the suite, at most 10 minutes on 2 cores
 	@$(PYTEST) -m "not slow and not gpu"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import socket
 
 from heliotrope.errors import ConfigError
@@ -33,3 +35,15 @@ def listening(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def main() -> None:
+    """`python -m deploy.broker PORT`: become the broker."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.broker", description=__doc__)
+    parser.add_argument("port", type=int, help="port on 127.0.0.1")
+    words = command(parser.parse_args().port)
+    os.execv(words[0], words)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from deploy import children
+from deploy.broker import KEEPS_NOTHING, command, listening
 from heliotrope.client import AsyncClient
 from heliotrope.config import Config, load
 from heliotrope.errors import ConfigError, HeliotropeError
@@ -27,13 +28,26 @@ def check_ports(config: Config) -> None:
             )
 
 
-async def run(config: Config, options: list[str]) -> None:
-    """Both programs until Ctrl-C. Raises ChildDied with the last words of one that ends by itself."""
+def local_broker(config: Config) -> int:
+    """The port of a local broker to start; 0 when one listens, or another machine's is configured."""
+    host, _, port = config.kafka.bootstrap_servers.partition(":")
+    if host not in ("127.0.0.1", "localhost") or not port.isdigit() or listening(int(port)):
+        return 0
+    command(int(port))  # refuses before anything is started where the package is missing
+    return int(port)
+
+
+async def run(config: Config, options: list[str], broker_port: int = 0) -> None:
+    """Both programs until Ctrl-C, and a local broker where a port is given. Raises ChildDied with the last words of one that ends by itself."""
     children.cancel_on_signals()
     logs, address = config.paths.state / "logs", config.serving
     programs: list[children.Child] = []
     print(f"starting; logs in {logs}/", flush=True)
     async with children.keeping(programs, grace=config.serving.drain_seconds + 15):
+        if broker_port:
+            words = ["deploy.broker", str(broker_port)]
+            programs.append(await children.start("broker", words, logs / "broker.log"))
+            print(f"a local broker on port {broker_port}; {KEEPS_NOTHING}", flush=True)
         programs.append(await children.start("serving", ["serving", *options], logs / "serving.log"))
         async with AsyncClient(address.public_address, address.private_address) as client:
             await children.healthy(client, START_SECONDS)
@@ -51,13 +65,19 @@ def main() -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting"
     )
+    parser.add_argument(
+        "--log",
+        choices=["sqlite", "kafka"],
+        help="kafka starts a local broker where none listens; it keeps nothing",
+    )
     asked = parser.parse_args()
+    asked.set += [f"log.kind={asked.log}"] if asked.log else []
     options = [*(["--config", str(asked.config.resolve())] if asked.config else [])]
     options += [word for text in asked.set for word in ("--set", text)]
     try:
         config = load(asked.config, asked.set)
         check_ports(config)
-        asyncio.run(run(config, options))
+        asyncio.run(run(config, options, local_broker(config) if asked.log == "kafka" else 0))
     except HeliotropeError as error:
         print(f"heliotrope: {error}", file=sys.stderr)
         return 1

@@ -94,12 +94,26 @@ def _topic(settings: Kafka, name: str, partitions: int, retention: str) -> NewTo
     return NewTopic(settings.topic_prefix + name, partitions, settings.replication, topic_configs=configs)
 
 
+class _Admin(KafkaAdminClient):
+    """kafka-python 3.0.12 leaves a thread and its sockets behind when the broker does not answer its constructor."""
+
+    def __init__(self, **configs: Any) -> None:
+        try:
+            super().__init__(**configs)
+        except BaseException:
+            if hasattr(self, "_net"):
+                self._client.close()
+                self._net.stop()
+                self._net.close()
+            raise
+
+
 class Broker:
     """Asks a broker for its topics. One connection for administration and one for offsets, opened at the first use."""
 
     def __init__(self, settings: Kafka) -> None:
         self.settings = settings
-        self._admin: KafkaAdminClient | None = None
+        self._admin: _Admin | None = None
         self._consumer: KafkaConsumer | None = None
 
     def ensure_topics(self) -> None:
@@ -151,9 +165,9 @@ class Broker:
         except TopicAlreadyExistsError:
             return  # another program was first
 
-    def _administrate(self) -> KafkaAdminClient:
+    def _administrate(self) -> _Admin:
         if self._admin is None:
-            self._admin = KafkaAdminClient(**options(self.settings))
+            self._admin = _Admin(**options(self.settings))
         return self._admin
 
     def _offsets(self) -> KafkaConsumer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from kafka.errors import KafkaError
-from kafka.structs import RecordMetadata
+from kafka.producer.future import RecordMetadata
 
 from feedback.kafka_client import Broker, Topic, errors
 from feedback.kafka_send import REFUSALS, Sender

@@ -62,11 +62,13 @@ class Sender:
 
     def close(self) -> None:
         """Drop what is not acknowledged; its futures fail."""
+        sender = self._producer._sender
         try:
             self._producer.close(timeout=0)
         except (
             KafkaTimeoutError
         ):  # kafka-python 3.0.12 stops at its flush then, and leaves its thread running
-            self._producer._sender.force_close()
-            self._producer._sender.join(CLOSE_SECONDS)
+            sender.force_close()
+            sender.join(CLOSE_SECONDS)
             self._producer.close(timeout=0)
+        sender.join(CLOSE_SECONDS)

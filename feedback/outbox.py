@@ -116,6 +116,11 @@ class Outbox:
         self._write("INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?)", [values])
         self._grow(-1)
 
+    def refused(self) -> int:
+        """How many rows are in quarantine."""
+        with self._errors():
+            return self._one("SELECT count(*) FROM quarantine")
+
     def quarantined(self, limit: int = 100) -> list[tuple[str, str]]:
         """Event id and reason, newest first."""
         with self._errors():

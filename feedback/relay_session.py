@@ -74,6 +74,7 @@ class Session:
         self._fill()
         if self._flying:
             self._settle(self._collect())
+            self._give_up()
         else:
             self._outbox.wake.wait(IDLE_SECONDS)
 
@@ -108,18 +109,21 @@ class Session:
         self._send_row(row, lambda of, outcome: self._outcomes.put((of, outcome)))
 
     def _collect(self) -> list[tuple[Row, Outcome]]:
-        """What is known by now; waits a moment for the first. Raises LogError when one has been on its way too long."""
+        """What is known by now; waits a moment for the first."""
+        found: list[tuple[Row, Outcome]] = []
         try:
-            found = [self._outcomes.get(timeout=BUSY_SECONDS)]
+            found.append(self._outcomes.get(timeout=BUSY_SECONDS))
             while True:
                 found.append(self._outcomes.get_nowait())
         except Empty:
-            pass
-        if not found and time.monotonic() - min(self._flying.values()) > self._patience:
+            return found
+
+    def _give_up(self) -> None:
+        """Raises LogError when one has been on its way too long."""
+        if self._flying and time.monotonic() - min(self._flying.values()) > self._patience:
             raise LogError(
                 f"the broker has not answered for {self._patience:g} s; what waits is sent once it does"
             )
-        return found
 
     def _settle(self, outcomes: list[tuple[Row, Outcome]]) -> None:
         sent = [(row, outcome) for row, outcome in outcomes if isinstance(outcome, Sent)]

@@ -57,14 +57,14 @@ def main() -> int:
 def learn(config: Config, stop: Event) -> None:
     """Learn until told to stop."""
     from learner.build import build
-    from learner.loop import recover_when_able, run
+    from learner.loop import recover, run
     from learner.progress import show
     from learner.verbs import own
 
     with own(config):
         parts = build(config, show)
         try:
-            recover_when_able(parts, stop)
+            recover(parts, stop)
             run(parts, stop)
         finally:
             parts.close()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import torch
 
+from feedback.open import open_reader
 from feedback.rules import training_set
 from feedback.sealed_log import SealedReader
-from feedback.sqlite_log import SqliteLog
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.registry import Registry
@@ -48,7 +48,7 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         config=config,
         chat=chat,
         inbox=Inbox(
-            SealedReader(SqliteLog(config.paths.log, read_only=True), secrets),
+            SealedReader(open_reader(config), secrets),
             training_set(config, chat, config.paths.training_set),
             settings.window,
         ),

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 
+from feedback.log import Positions
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
-from heliotrope.errors import HeliotropeError, Unavailable
+from heliotrope.errors import HeliotropeError, LogError, Unavailable
 from heliotrope.policies import BASE, CANDIDATE, number
 from heliotrope.registry import PolicyVersion, Registry
 from heliotrope.v1.common_pb2 import Sampling
@@ -161,17 +162,6 @@ def start_from_live(parts: Parts) -> str:
     return live
 
 
-def recover_when_able(parts: Parts, stop: Event) -> None:
-    """`recover`, waiting for serving where the log cannot be read without it."""
-    while not stop.is_set():
-        try:
-            recover(parts)
-            return
-        except Unavailable as error:
-            log.info("waiting: %s", error)
-            stop.wait(parts.config.learner.poll_seconds)
-
-
 def start_from(parts: Parts, version: str) -> None:
     """Load a version's weights as parent and starting point. Base: a fresh adapter that changes nothing."""
     folder = None if version == BASE else parts.registry.read(number(version)).path
@@ -182,8 +172,11 @@ def start_from(parts: Parts, version: str) -> None:
             parts.backbone.load_adapter(adapter, folder)
 
 
-def recover(parts: Parts) -> None:
-    """At start: learn again what the newest version had learned, so that only what came after it is news."""
+def recover(parts: Parts, stop: Event | None = None) -> None:
+    """At start: learn again what the newest version had learned, so that only what came after it is news.
+
+    Waits for a log, or for serving's keys to it, that does not answer, until told to stop.
+    """
     versions = parts.registry.versions()
     if not versions:
         return
@@ -192,10 +185,21 @@ def recover(parts: Parts) -> None:
     except HeliotropeError as error:
         log.warning("the newest version is unreadable, all feedback counts as news: %s", error)
         return
-    parts.inbox.read(until=done)
+    while not _read_until(parts, done):
+        if (stop or Event()).wait(parts.config.learner.poll_seconds):
+            return
     preferences = parts.inbox.preferences()
     parts.reward.learn(preferences, time.time())
     parts.inbox.settle(preferences)
+
+
+def _read_until(parts: Parts, done: Positions) -> bool:
+    try:
+        parts.inbox.read(until=done)
+    except (LogError, Unavailable) as error:
+        log.warning("waiting for the log: %s", error)
+        return False
+    return True
 
 
 def prepare_ahead(parts: Parts, preferences: list[Preference]) -> None:

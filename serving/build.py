@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 
+from feedback.open import open_relay
 from feedback.rules import training_set
 from feedback.sealed_log import SealedStore
 from feedback.sqlite_log import SqliteLog
@@ -72,9 +73,11 @@ def build(
         engine = engine or vllm_engine(config, chat)
         keys = KeyStore(config.paths.people_keys, server_key(config.paths.key))
         closers.callback(keys.close)
-        log = SealedStore(SqliteLog(config.paths.log), keys)
-        closers.callback(log.close)
-        writer = LogWriter(log)
+        stored = SqliteLog(config.paths.log)
+        closers.callback(stored.close)
+        relay = open_relay(config, stored, closers)  # what is relayed is sealed already
+        log = SealedStore(stored, keys)
+        writer = LogWriter(log, admit=relay.outbox.admit) if relay else LogWriter(log)
         closers.callback(writer.stop)
         reader = SealedStore(
             SqliteLog(config.paths.log, read_only=True), keys
@@ -85,6 +88,7 @@ def build(
         closers.callback(views.stop)
         server = _wire(config, engine, chat, Journal(reader, writer.append), keys, vocabulary, views)
         views.start()
+        server.services.admin.relay = relay
         server.closers = closers.pop_all()
         return server
 

@@ -12,6 +12,7 @@ import grpc
 
 from feedback.cases import source_name
 from feedback.inspection import Reason
+from feedback.relay import Relay
 from heliotrope.errors import InvalidInput, Unimplemented
 from heliotrope.policies import BASE
 from heliotrope.v1 import admin_pb2, admin_pb2_grpc
@@ -36,6 +37,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     engine: Engine
     exports: Exports
     read_models: ReadModels
+    relay: Relay | None = None
     ready_at: float = field(default_factory=time.monotonic)
     engine_start_seconds: float = 0.0
     ready_seconds: float = 0.0
@@ -61,6 +63,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             status.slots.add(
                 use=slot.role, adapter=slot.adapter.version, digest=slot.adapter.digest, in_flight=running
             )
+        if self.relay is not None:
+            status.outbox.CopyFrom(await asyncio.to_thread(_outbox, self.relay))
         return status
 
     async def TailFeedback(
@@ -140,3 +144,11 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         raise Unimplemented(
             "Forget is not built yet; until it is, stop both programs and delete the state folder"
         )
+
+
+def _outbox(relay: Relay) -> admin_pb2.OutboxStatus:
+    outbox, health = relay.outbox, relay.health
+    return admin_pb2.OutboxStatus(
+        depth=outbox.depth, oldest_seconds=outbox.age(), capacity=outbox.settings.max_events, connected=health.connected,
+        failures=health.failures, resent=health.resent, quarantined=outbox.refused(), last_error=health.last_error,
+    )  # fmt: skip

@@ -168,7 +168,16 @@ def _status_rows(now: admin_pb2.GetStatusResponse) -> dict[str, str]:
         "base model": now.base_digest[:12],
         "LoRA operations": now.lora_ops,
         "epoch": str(now.epoch),
+    } | (_outbox_rows(now.outbox) if now.HasField("outbox") else {})
+
+
+def _outbox_rows(outbox: admin_pb2.OutboxStatus) -> dict[str, str]:
+    rows = {
+        "outbox": f"{outbox.depth} of {outbox.capacity} wait, the oldest for {outbox.oldest_seconds:.0f} s",
+        "broker": f"{'connected' if outbox.connected else 'away'}, {outbox.failures} failures, {outbox.resent} sent again",
+        "refused by the broker": str(outbox.quarantined),
     }
+    return rows | ({"newest failure": outbox.last_error} if outbox.last_error else {})
 
 
 def _slots(now: admin_pb2.GetStatusResponse) -> Table:

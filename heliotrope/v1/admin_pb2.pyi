@@ -25,7 +25,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("live", "last_good", "slots", "in_flight", "uptime_seconds", "events", "base_digest", "rollout_mode", "epoch", "in_flight_at_last_swap", "lora_ops", "slot_capacity", "in_flight_on_base", "engine_start_seconds", "ready_seconds", "engine_available", "engine_restarts")
+    __slots__ = ("live", "last_good", "slots", "in_flight", "uptime_seconds", "events", "base_digest", "rollout_mode", "epoch", "in_flight_at_last_swap", "lora_ops", "slot_capacity", "in_flight_on_base", "engine_start_seconds", "ready_seconds", "engine_available", "engine_restarts", "outbox")
     class EventsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class GetStatusResponse(_message.Message):
     READY_SECONDS_FIELD_NUMBER: _ClassVar[int]
     ENGINE_AVAILABLE_FIELD_NUMBER: _ClassVar[int]
     ENGINE_RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    OUTBOX_FIELD_NUMBER: _ClassVar[int]
     live: str
     last_good: str
     slots: _containers.RepeatedCompositeFieldContainer[Slot]
@@ -67,7 +68,28 @@ class GetStatusResponse(_message.Message):
     ready_seconds: float
     engine_available: bool
     engine_restarts: int
-    def __init__(self, live: _Optional[str] = ..., last_good: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., in_flight: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., events: _Optional[_Mapping[str, int]] = ..., base_digest: _Optional[str] = ..., rollout_mode: _Optional[str] = ..., epoch: _Optional[int] = ..., in_flight_at_last_swap: _Optional[int] = ..., lora_ops: _Optional[str] = ..., slot_capacity: _Optional[int] = ..., in_flight_on_base: _Optional[int] = ..., engine_start_seconds: _Optional[float] = ..., ready_seconds: _Optional[float] = ..., engine_available: _Optional[bool] = ..., engine_restarts: _Optional[int] = ...) -> None: ...
+    outbox: OutboxStatus
+    def __init__(self, live: _Optional[str] = ..., last_good: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., in_flight: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., events: _Optional[_Mapping[str, int]] = ..., base_digest: _Optional[str] = ..., rollout_mode: _Optional[str] = ..., epoch: _Optional[int] = ..., in_flight_at_last_swap: _Optional[int] = ..., lora_ops: _Optional[str] = ..., slot_capacity: _Optional[int] = ..., in_flight_on_base: _Optional[int] = ..., engine_start_seconds: _Optional[float] = ..., ready_seconds: _Optional[float] = ..., engine_available: _Optional[bool] = ..., engine_restarts: _Optional[int] = ..., outbox: _Optional[_Union[OutboxStatus, _Mapping]] = ...) -> None: ...
+
+class OutboxStatus(_message.Message):
+    __slots__ = ("depth", "oldest_seconds", "capacity", "connected", "failures", "resent", "quarantined", "last_error")
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    RESENT_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    depth: int
+    oldest_seconds: float
+    capacity: int
+    connected: bool
+    failures: int
+    resent: int
+    quarantined: int
+    last_error: str
+    def __init__(self, depth: _Optional[int] = ..., oldest_seconds: _Optional[float] = ..., capacity: _Optional[int] = ..., connected: _Optional[bool] = ..., failures: _Optional[int] = ..., resent: _Optional[int] = ..., quarantined: _Optional[int] = ..., last_error: _Optional[str] = ...) -> None: ...
 
 class TailFeedbackRequest(_message.Message):
     __slots__ = ("after", "stop_at_end")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.children import free_ports
 from tests.feedback.broker import local
 
 
@@ -20,3 +21,9 @@ def kafka_address() -> Iterator[str]:
     broker.start()
     yield f"127.0.0.1:{broker.port}"
     broker.kill()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port that nothing listens on."""
+    return free_ports(1)[0]
