@@ -14,7 +14,7 @@ Headers = list[tuple[str, bytes]]
 def headers(event: Event) -> Headers:
     """CloudEvents attributes (Kafka protocol binding 1.0.2, section 3.2): each `ce_…`, and the value's media type.
 
-    The event's id, its producer as source, "heliotrope.v1.<kind>" as type, its time, and the producer's sequence as an extension.
+    The event's id, its producer as source, "heliotrope.v1.<kind>" as type, and its time. No more: each costs the relay 2 %.
     """
     kind = (event.WhichOneof("what") or "unknown").title().replace("_", "")
     attributes = {
@@ -23,7 +23,6 @@ def headers(event: Event) -> Headers:
         "ce_source": f"urn:uuid:{event.producer_id}",
         "ce_type": f"heliotrope.v1.{kind}",
         "ce_time": event.time.ToJsonString(),
-        "ce_sequence": str(event.sequence),
         "content-type": "application/protobuf",
     }
     return [(name, value.encode()) for name, value in attributes.items()]

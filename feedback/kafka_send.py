@@ -18,7 +18,7 @@ from feedback.kafka_events import headers
 from feedback.log import Event
 from heliotrope.settings.log import Kafka
 
-LINGER_MS = 2
+LINGER_MS = 5
 MAX_REQUEST = 1 << 20
 CLOSE_SECONDS = 10
 REFUSALS = (

@@ -109,6 +109,16 @@ def test_a_repeat_inside_one_batch_is_dropped_too(tmp_path: Path) -> None:
     log.close()
 
 
+def test_checkpoints_keep_the_write_ahead_file_small(tmp_path: Path) -> None:
+    """40 events of 0.5 MB in commits of their own: a checkpoint every 4 MiB leaves far less than the 20 MB written."""
+    log = SqliteLog(tmp_path / "events.db")
+    for i in range(40):
+        log.append([exchange(f"e{i}", text="x" * 500_000)])
+    assert (tmp_path / "events.db-wal").stat().st_size < 8 << 20
+    assert log.count("exchanges") == 40
+    log.close()
+
+
 def test_a_full_disk_refuses_the_whole_batch_and_the_log_goes_on_when_space_returns(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "events.db")
     log.append([vote("before")])
