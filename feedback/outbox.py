@@ -65,6 +65,7 @@ class Outbox:
     ) -> None:
         self.store, self.settings, self.clock = store, settings, clock
         self.wake = threading.Event()
+        self._low = 0  # every row up to here is marked or in quarantine
         self._lock, self._use = threading.Lock(), threading.Lock()
         with self._errors():
             self._file = _open(path, store)
@@ -90,7 +91,9 @@ class Outbox:
         """The oldest rows after an offset that the broker does not have."""
         sql = f"SELECT e.offset, e.topic, e.key, e.event_id, e.crc, e.value {_WAITING} ORDER BY e.offset LIMIT ?"
         with self._errors():
-            rows = self._file.execute(sql, (after, limit)).fetchall()
+            rows = self._file.execute(sql, (max(after, self._low), limit)).fetchall()
+            if rows and after <= self._low:
+                self._low = rows[0][0] - 1
         return [
             Row(offset, topic, key, event_id, value, *unpack(event_id, crc, value))
             for offset, topic, key, event_id, crc, value in rows
@@ -98,7 +101,7 @@ class Outbox:
 
     def age(self) -> float:
         """Seconds since the oldest waiting event happened; 0 when none waits."""
-        oldest = self.waiting(0, 1)
+        oldest = self.waiting(0, 1) if self._depth else []
         if not oldest or oldest[0].event is None:
             return 0.0
         return max(0.0, self.clock() - oldest[0].event.time.ToNanoseconds() / 1e9)
@@ -129,13 +132,20 @@ class Outbox:
 
     def forget(self, topic: str, incarnation: str, ends: Mapping[int, int]) -> int:
         """Unmark what the broker has no longer: the topic was made anew, or ends below a mark. How many rows that was."""
-        gone = [("topic = ? AND incarnation != ?", (topic, incarnation))]
+        gone: list[tuple[str, tuple]] = [
+            (
+                "topic = ? AND incarnation < ?",
+                (topic, incarnation),
+            ),  # two ranges of an index, where != would read all
+            ("topic = ? AND incarnation > ?", (topic, incarnation)),
+        ]
         gone += [("topic = ? AND partition = ? AND position > ?", (topic, p, end)) for p, end in ends.items()]
         with self._errors():
             lost = sum(
                 self._file.execute(f"DELETE FROM marks WHERE {which}", values).rowcount
                 for which, values in gone
             )
+            self._low = 0 if lost else self._low
         self._grow(lost)
         return lost
 
@@ -204,6 +214,7 @@ def _open(path: str, store: SqliteLog) -> sqlite3.Connection:
     }
     marks = database.table("marks").create(columns, pk="offset", if_not_exists=True)
     marks.create_index(["topic", "at"], if_not_exists=True)
+    marks.create_index(["topic", "incarnation"], if_not_exists=True)
     marks.create_index(["topic", "partition", "position"], if_not_exists=True)
     columns = {"offset": int, "event_id": str, "topic": str, "reason": str, "at": float}
     database.table("quarantine").create(columns, pk="offset", if_not_exists=True)

@@ -222,3 +222,20 @@ def test_what_was_relayed_long_ago_is_dropped_but_never_the_newest_row(
     assert outbox.prune() == 1
     assert (log.find("old"), log.count("exchanges"), log.count("feedback")) == (None, 1, 1)
     assert (waiting(outbox), outbox.depth) == ([], 0)
+
+
+def test_the_age_is_that_of_the_oldest_event_that_waits(log: SqliteLog, outbox: Outbox) -> None:
+    """Events of 30 s and 20 s ago: 30 until the first is marked, then 20, then 0."""
+    wire = Wire()
+    session = session_of(outbox, wire)
+    for name, ago in (("a", 30), ("b", 20)):
+        event = of(name, name)
+        event.time.FromSeconds(int(Clock.now) - ago)
+        log.append([event])
+    ages = [outbox.age()]
+    session.step()
+    for name in ("a", "b"):
+        wire.answer(name)
+        session.step()
+        ages.append(outbox.age())
+    assert ages == [30, 20, 0]
