@@ -168,8 +168,10 @@ class Facts:
     def record(self, place: str, offset: int, value: bytes) -> Record:
         """A record of the log as it was read."""
         topic, _, partition = place.partition("/")
+        number, _, incarnation = partition.partition("@")
         event, problem = parse_event(value)
-        return Record(topic, int(partition), offset, event, problem, b"" if event is not None else value)
+        kept = b"" if event is not None else value
+        return Record(topic, int(number), offset, event, problem, kept, incarnation)
 
     @staticmethod
     def person_of(record: Record) -> str:

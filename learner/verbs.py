@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from feedback.open import open_reader
 from feedback.rules import training_set
 from feedback.sealed_log import SealedReader
-from feedback.sqlite_log import SqliteLog
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.errors import FailedPrecondition
@@ -38,7 +38,7 @@ def replay(config: Config) -> int:
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
     path = config.paths.training_set
     secrets = ServingSecrets(config.serving.private_address)
-    log = SealedReader(SqliteLog(config.paths.log, read_only=True), secrets)
+    log = SealedReader(open_reader(config), secrets)
     with own(config):
         kept = training_set(config, chat, path)
         kept.follow(log)
