@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from google.protobuf.message import DecodeError
-
+from feedback.log import parse_event
 from heliotrope.v1.events_pb2 import Event
 
 Headers = list[tuple[str, bytes]]
@@ -32,11 +31,6 @@ def decode(value: bytes | None, given: Sequence[tuple[str, bytes]]) -> tuple[Eve
     """The event of a record, or None and why there is none."""
     name = dict(given).get("ce_id", b"").decode(errors="replace")[:100] or "without an id"
     if value is None:
-        return None, f"record {name} has no value"
-    try:
-        event = Event.FromString(value)
-    except DecodeError as error:
-        return None, f"record {name} is not an event: {error}"
-    if not event.event_id or event.WhichOneof("what") is None:
-        return None, f"record {name} is of another schema: nothing in it that this program knows"
-    return event, ""
+        return None, f"no_content: record {name} has no value"
+    event, problem = parse_event(value)
+    return event, problem and f"{problem}, in record {name}"

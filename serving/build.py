@@ -13,9 +13,9 @@ from pathlib import Path
 
 import grpc
 
-from feedback.open import open_relay
+from feedback.open import open_reader, open_relay
 from feedback.rules import training_set
-from feedback.sealed_log import SealedStore
+from feedback.sealed_log import SealedReader, SealedStore
 from feedback.sqlite_log import SqliteLog
 from feedback.writer import LogWriter
 from heliotrope.chat import ChatFormat
@@ -84,7 +84,9 @@ def build(
         )  # reads never wait for a commit
         closers.callback(reader.close)
         registry = Registry(config.paths.registry)
-        views = ReadModels(reader, partial(training_set, config, chat), config.paths.read_models, registry)
+        whole = SealedReader(open_reader(config), keys)
+        closers.callback(whole.close)
+        views = ReadModels(whole, partial(training_set, config, chat), config.paths.read_models, registry)
         closers.callback(views.stop)
         server = _wire(config, engine, chat, Journal(reader, writer.append), keys, vocabulary, views)
         views.start()

@@ -80,7 +80,8 @@ def test_a_record_that_is_no_event_is_passed_on_with_its_problem(log: KafkaLog) 
     future.get(10)
     producer.close()
     first, second = read_all(log, "feedback")
-    assert first.event is not None and second.event is None and second.problem.startswith("record bad is not")
+    assert first.event is not None and second.event is None and second.problem.startswith("unparsable: ")
+    assert second.value == b"\xff\xff"
 
 
 def test_a_broker_that_is_away_is_named_with_the_remedy(closed_port: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -10,6 +12,7 @@ import pytest
 
 from feedback.join import Joiner
 from feedback.open import open_reader
+from feedback.training_set import TrainingSet
 from heliotrope.v1 import admin_pb2, feedback_pb2
 from learner.inbox import Inbox
 from tests.feedback.broker import LocalBroker, local
@@ -53,11 +56,13 @@ async def test_chat_and_vote_without_a_broker_reach_the_learner_once_there_is_on
 
         await until_async(relayed, 30)
         log = open_reader(world.config)
-        inbox = Inbox(log, Joiner(["human", "unspecified"], 0.0), window=100)
+        rules = partial(Joiner, ["human", "unspecified"], 0.0)
+        path = world.config.paths.training_set
+        inbox = Inbox(log, TrainingSet(path, rules, "rules", time.time), window=100)
         assert inbox.read() == 3
         assert {place.split("/")[0] for place in inbox.positions} == {"exchanges", "feedback"}
         assert inbox.read() == 0
-        log.close()
+        inbox.close()
 
 
 async def test_a_full_outbox_refuses_votes_and_chat_goes_on_without_them(
