@@ -14,6 +14,9 @@ import signal
 
 OWNER = "HELIOTROPE_ENGINE_OWNER"
 WRAPPER = "serving.vllm_plugin.punica.GroupedPunicaWrapper"
+KNOWN_VLLM = (
+    "0.32.0",
+)  # seen to call these operations as they expect; on any other serving checks itself first
 _PR_SET_PDEATHSIG = 1
 
 

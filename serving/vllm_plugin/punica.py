@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
+from serving.vllm_plugin.packing import Packed, pack
+
 Rows = slice | Tensor
 Groups = list[tuple[int, Rows]]
 
@@ -33,18 +35,22 @@ def group_rows(indices: Tensor) -> Groups:
     return groups
 
 
-def add_rows(y: Tensor, rows: Rows, columns: slice, delta_in: Tensor, b: Tensor) -> None:
-    """y[rows, columns] += delta_in @ bᵀ, in place. Shapes: y [n, out], delta_in [rows, r], b [columns, r]."""
+def add_rows(y: Tensor, rows: Rows, shrunk: Tensor, b: Tensor) -> None:
+    """y[rows] += shrunk @ b, in place. Shapes: y [n, out], shrunk [rows, k], b [k, out]."""
     if isinstance(rows, slice):
-        y[rows, columns].addmm_(delta_in, b.t())
+        y[rows].addmm_(shrunk, b)
     else:
-        y[:, columns].index_add_(0, rows, delta_in @ b.t())
+        y.index_add_(0, rows, shrunk @ b)
 
 
 class GroupedPunicaWrapper(PunicaWrapperCPU):
     """y[rows of slot] += (x[rows] Aᵀ) Bᵀ for each slot in the batch; other rows of y are not touched at all."""
 
     groups: Sequence[tuple[int, Rows]] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._layers: dict[int, Packed] = {}
 
     def update_metadata(
         self, mapping: Any, lora_index_to_id: list[int | None], *args: Any, **kwargs: Any
@@ -61,19 +67,13 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):
 
         Shapes: y [n, Σ output_slices], x [n, in], A [slots, 1, r, in], B [slots, 1, out, r]; all of one dtype.
         """
+        if not self.groups:
+            return
+        key = id(lora_a_stacked[0])
+        packed = self._layers.get(key) or self._layers.setdefault(key, pack(lora_a_stacked, lora_b_stacked))
         for slot, rows in self.groups:
-            inputs = x[rows]
-            start = 0
-            for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-                shrunk = inputs @ a[slot, 0].t()
-                add_rows(
-                    y,
-                    rows,
-                    slice(start, start + width),
-                    shrunk * scale if scale != 1.0 else shrunk,
-                    b[slot, 0],
-                )
-                start += width
+            shrunk = x[rows] @ packed.a[slot]
+            add_rows(y, rows, shrunk if scale == 1.0 else shrunk * scale, packed.b[slot])
 
     def add_lora_logits(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: adapters with tensors on the output head are refused (49,152 × r a row, even for base)."""
@@ -82,9 +82,9 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):
         """Nothing: adapters with tensors on embeddings are refused."""
 
     def add_shrink(self, *args: Any, **kwargs: Any) -> None:
-        """Refused: only fully sharded layers call it, and the stock operation behind it leaks."""
+        """Only fully sharded layers call it, and the stock operation behind it leaks: refused."""
         raise NotImplementedError("fully sharded LoRA is not supported on CPU; leave fully_sharded_loras off")
 
     def add_expand(self, *args: Any, **kwargs: Any) -> None:
-        """Refused, as `add_shrink`."""
+        """As `add_shrink`."""
         raise NotImplementedError("fully sharded LoRA is not supported on CPU; leave fully_sharded_loras off")
