@@ -12,6 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 
 import grpc
 import httpx
@@ -21,7 +22,7 @@ from benchmarks.serving_figures import Door
 from heliotrope.chat import Message
 from heliotrope.errors import Unavailable
 from heliotrope.v1 import chat_pb2, chat_pb2_grpc, common_pb2
-from serving.engine_vllm import environment
+from serving.engine_vllm import choose_dtype, environment
 
 START_SECONDS = 240.0
 LOADED = "policy-v1"
@@ -71,8 +72,9 @@ async def grpc_door(stage: Stage) -> Door:
 async def openai_door(stage: Stage) -> Door:
     """vLLM's server with our plugin and our settings; log-probability of each drawn token, as we log it."""
     [port], settings = free_ports(1), stage.settings()
+    dtype = choose_dtype(settings.dtype, cuda=False, cpuinfo=Path("/proc/cpuinfo").read_text())
     options = {
-        "model": settings.model, "host": "127.0.0.1", "port": port, "dtype": "float32",
+        "model": settings.model, "host": "127.0.0.1", "port": port, "dtype": dtype,
         "max-model-len": settings.max_model_len, "max-num-seqs": settings.max_num_seqs,
         "kv-cache-memory-bytes": int(settings.kv_cache_gib * 2**30), "max-loras": settings.slots,
         "max-cpu-loras": settings.slots, "max-lora-rank": settings.max_lora_rank, "generation-config": "vllm",
@@ -83,7 +85,7 @@ async def openai_door(stage: Stage) -> Door:
     command += ["--lora-target-modules", *settings.lora_targets, "--disable-uvicorn-access-log"]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    process = await _start(command, environment(settings) | {"HELIOTROPE_ENGINE_OWNER": ""})
+    process = await _start(command, environment(settings))
     client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=600, limits=httpx.Limits())
 
     async def say(number: int, tokens: int) -> AsyncIterator[int]:
