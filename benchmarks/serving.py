@@ -22,12 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.serving_adapters import publish_adapters
 from benchmarks.serving_report import aims, ratios, table
-from heliotrope.chat import ChatFormat
-from heliotrope.config import load
-from heliotrope.registry import Manifest, Registry
-from serving.engine_vllm import LINEAR
-from serving.isolation import linear_shapes, write_noise
 
 DOORS = ("base", "stock", "plugin", "grpc", "openai", "defaults")
 Rounds = dict[tuple[str, int], list[dict[str, float]]]
@@ -72,29 +68,16 @@ async def child(name: str, registry: Path) -> AsyncIterator[Child]:
         await process.wait()
 
 
-def publish_noise(root: Path) -> None:
-    """Two adapters of noise for the default model, as a learner would publish them, behaviour record apart."""
-    model = load().model.folder
-    digest, shapes = ChatFormat.load(model).envelope.base_digest, linear_shapes(model, LINEAR)
-
-    def write(folder: Path, seed: int) -> Manifest:
-        write_noise(folder, shapes, seed)
-        return Manifest(parent="policy-v0", base_digest=digest)
-
-    for seed in (1, 2):
-        Registry(root).publish(lambda folder, seed=seed: write(folder, seed))
-
-
 async def run(asked: argparse.Namespace) -> Rounds:
     """Start all doors, warm each up, then measure in turns."""
     rounds: Rounds = defaultdict(list)
     async with contextlib.AsyncExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heliotrope-benchmark-")))
-        publish_noise(root)
-        opened = []
+        publish_adapters(root / "registry")
+        opened: list[Child] = []
         for name in asked.doors:
             print(f"starting {name}", file=sys.stderr, flush=True)
-            opened.append(await stack.enter_async_context(child(name, root)))
+            opened.append(await stack.enter_async_context(child(name, root / "registry")))
             for mode in opened[-1].modes:
                 await opened[-1].measure(mode, 4, 8)
         turns = [

@@ -85,7 +85,7 @@ class Stage:
     def adapters(self) -> list[Adapter]:
         """The two adapters."""
         versions = [self.registry.read(number) for number in self.registry.versions()]
-        return [Adapter(v.name, v.manifest.files["adapter_model.safetensors"], v.path) for v in versions]
+        return [Adapter(v.name, v.digest, v.path) for v in versions]
 
     def text(self, number: int) -> str:
         """Prompt of a stream; neighbours differ, and no prompt comes twice within a measurement of up to 300."""

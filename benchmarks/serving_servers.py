@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -39,9 +38,8 @@ def free_ports(n: int) -> list[int]:
 
 async def grpc_door(stage: Stage) -> Door:
     """`python -m serving` with the first adapter, asked for over gRPC; everything is logged as for people."""
-    folder = tempfile.TemporaryDirectory(prefix="heliotrope-benchmark-")
     ports = dict(zip(("public_port", "private_port", "http_port"), free_ports(3), strict=True))
-    sets = [f"paths.state={folder.name}", f"paths.registry={stage.registry.root}", "comparisons.share=0",
+    sets = [f"paths.state={stage.registry.policies.parent.parent}", "comparisons.share=0",
             "rollout.mode=manual", *(f"serving.{name}={port}" for name, port in ports.items())]  # fmt: skip
     process = await _start([sys.executable, "-m", "serving", *(f"--set={one}" for one in sets)], {})
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{ports['private_port']}")
@@ -59,7 +57,6 @@ async def grpc_door(stage: Stage) -> Door:
     async def close() -> None:
         await channel.close()
         await _stop(process)
-        folder.cleanup()
 
     async def answers() -> None:
         async for _ in say(0, 1):
