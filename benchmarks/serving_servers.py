@@ -39,7 +39,7 @@ def free_ports(n: int) -> list[int]:
 async def grpc_door(stage: Stage) -> Door:
     """`python -m serving` with the first adapter, asked for over gRPC; everything is logged as for people."""
     ports = dict(zip(("public_port", "private_port", "http_port"), free_ports(3), strict=True))
-    sets = [f"paths.state={stage.registry.policies.parent.parent}", "comparisons.share=0",
+    sets = [f"paths.state={stage.registry.root.parent}", "comparisons.share=0",
             "rollout.mode=manual", *(f"serving.{name}={port}" for name, port in ports.items())]  # fmt: skip
     process = await _start([sys.executable, "-m", "serving", *(f"--set={one}" for one in sets)], {})
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{ports['private_port']}")
