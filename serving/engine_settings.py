@@ -56,10 +56,8 @@ def environment(settings: EngineSettings) -> dict[str, str]:
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(threads),
-        # Endless spinning would take the cores from the learner, which shares them. A wake-up after each of a step's
-        # 500 small operations costs more than they do: spin for about 0.1 ms, then sleep.
+        # Spinning waits would take the cores from the learner, which shares them.
         "OMP_WAIT_POLICY": "PASSIVE",
-        "GOMP_SPINCOUNT": "2000",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         "HF_HUB_OFFLINE": "1",
