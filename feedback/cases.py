@@ -8,7 +8,8 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
-from feedback.examples import Correction, Example, Preference, Thumb, TokenIds
+from feedback.bounds import user_turns
+from feedback.examples import Correction, Example, Graded, Preference, Thumb, TokenIds
 from feedback.votes import seconds
 from heliotrope.v1 import common_pb2, feedback_pb2
 from heliotrope.v1.events_pb2 import Event, ResponseServed, Target
@@ -36,11 +37,12 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Case:
-    """One judgement with the responses that it judges, in the order of its targets."""
+    """One judgement with the responses that it judges, in the order of its targets. opener: as Joiner has it."""
 
     vote: Event
     answers: list[Answer]
     held_out: bool
+    opener: int | None = None
 
     @property
     def feedback(self) -> feedback_pb2.Feedback:
@@ -67,9 +69,9 @@ class Case:
             "id": vote.event_id + suffix, "event_ids": (vote.event_id, *(a.event_id for a in self.answers)),
             "prompt_ids": tuple(self.answers[0].served.prompt_token_ids),
             "user": vote.user or vote.event_id,  # a judge whom nobody knows is one of their own
-           
             "conversation": self.answers[0].conversation, "time": seconds(vote), "source": source_name(vote.source),
             "item_id": vote.feedback_given.item_id, "weight": weight, "held_out": self.held_out,
+            "bounds": user_turns(self.answers[0].served, self.opener),
         }  # fmt: skip
 
     def versions(self) -> list[str]:
@@ -162,8 +164,15 @@ def _correction(case: Case) -> list[Example]:
 
 
 def _rating(case: Case) -> list[Example]:
-    """Grades are recorded, not trained on: one person's 4 is another one's 3."""
-    return []
+    if case.partial:
+        raise Unusable("grades of an answer that had not been sent whole")
+    rating = case.feedback.rating
+    return [
+        Graded(
+            **case.common(), response_ids=case.judged_ids()[0], version=case.versions()[0],
+            helpfulness=min(rating.helpfulness, 5), presentation=min(rating.presentation, 3),
+        )
+    ]  # fmt: skip
 
 
 def _thumb(case: Case, suffix: str, ids: TokenIds, version: str, *, up: bool) -> Thumb:

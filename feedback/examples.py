@@ -1,4 +1,4 @@
-"""What feedback teaches, as plain values: preferences, thumbs, corrections, demonstrations, and the hash of a set."""
+"""What feedback teaches, as plain values: preferences, thumbs, corrections, grades, demonstrations, and a set's hash."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Example:
     id: the judgement's event id, with a suffix where one judgement makes several examples. event_ids: the judgement,
     then the responses that it judges. prompt_ids: the prompt as the model saw it. user: the judge's pseudonym.
     time: of the judgement, seconds since 1970. source: "human", "simulated", …. item_id: shared item, or empty.
-    weight: share of one judgement, 1 is usual. held_out: kept out of training, for the judge.
+    weight: share of one judgement, 1 is usual. held_out: kept out of training, for the judge. bounds: where in the
+    prompt a person's turn begins, oldest first: only there may a prompt that is too long be shortened; empty: unknown.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Example:
     item_id: str = ""
     weight: float = 1.0
     held_out: bool = False
+    bounds: TokenIds = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,17 @@ class Thumb(Example):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Graded(Example):
+    """One response was graded: helpfulness 1 to 5, presentation 1 to 3, 0 where not given. Only differences between one
+    person's grades under one prompt mean anything."""
+
+    response_ids: TokenIds
+    helpfulness: int
+    presentation: int
+    version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demonstration(Example):
     """A person wrote what the response should have been. response_ids: their text, the end token last."""
 
@@ -75,21 +88,29 @@ class Correction(Example):
     text: str
     version: str = ""
 
-    def tokenised(self, ids: TokenIds) -> tuple[Preference, Demonstration]:
-        """The corrected text as the chosen one of a pair, and as a demonstration.
+    def tokenised(self, ids: TokenIds, preferences: Iterable[Preference] = ()) -> tuple[Example, ...]:
+        """The corrected text as the chosen one of pairs, weighing one judgement together, and as a demonstration, last.
 
-        ids: tokens of `text`, the end token last.
+        ids: tokens of `text`, the end token last. preferences: other judgements. Where the same person preferred the
+        corrected response to others, the correction is better than those too: with correction > chosen and chosen >
+        rejected comes correction > rejected. Of a correction of the rejected one nothing more follows.
         """
+        beaten = [p for p in preferences if self._was_chosen(p)]
+        worse = {self.response_ids: self.version} | {p.rejected_ids: p.rejected_version for p in beaten}
+        worse.pop(ids, None)
         common: dict[str, Any] = {name: getattr(self, name) for name in Example.__dataclass_fields__}
-        pair = Preference(
-            **common,
-            chosen_ids=ids,
-            rejected_ids=self.response_ids,
-            rejected_version=self.version,
-            strength=1.0,
-        )
-        common["id"] = f"{self.id}/text"
-        return pair, Demonstration(**common, response_ids=ids)
+        pairs = [
+            Preference(
+                **(common | {"id": f"{self.id}/{n}" if n else self.id, "weight": self.weight / len(worse)}),
+                chosen_ids=ids, rejected_ids=rejected, rejected_version=version, strength=1.0,
+            )
+            for n, (rejected, version) in enumerate(worse.items())
+        ]  # fmt: skip
+        return *pairs, Demonstration(**(common | {"id": f"{self.id}/text"}), response_ids=ids)
+
+    def _was_chosen(self, other: Preference) -> bool:
+        same = (other.user, other.prompt_ids) == (self.user, self.prompt_ids)
+        return same and not (other.tie or other.partial) and other.chosen_ids == self.response_ids
 
 
 class Identified(Protocol):

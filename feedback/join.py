@@ -44,11 +44,14 @@ class Joiner:
 
     sources: whose feedback is accepted, "human", "simulated", …; the exchange's source must be accepted too.
     held_out: share of conversations kept out of training, 0 to 1, by hash. tokenizer: SHA-256 (hex) of the tokenizer
-    whose ids can be learned from; empty: any.
+    whose ids can be learned from; empty: any. opener: the token that opens a message; None: bounds stay unknown.
     """
 
-    def __init__(self, sources: Collection[str], held_out: float, tokenizer: str = "") -> None:
+    def __init__(
+        self, sources: Collection[str], held_out: float, tokenizer: str = "", opener: int | None = None
+    ) -> None:
         self._sources, self._held_out, self._tokenizer = frozenset(sources), held_out, tokenizer
+        self._opener = opener
         self._votes = Votes()
         self._answers: dict[str, Answer] = {}
         self._made: dict[str, tuple[Example, ...] | str] = {}
@@ -120,7 +123,8 @@ class Joiner:
                 raise Unusable(answer.unusable)
             if vote.source in PEOPLE and answer.person != (vote.tenant, vote.user):
                 raise Unusable("judges another person's response")
-        return tuple(EXAMPLES[kind_of(vote)](Case(vote, answers, self._is_held_out(vote, answers))))
+        case = Case(vote, answers, self._is_held_out(vote, answers), self._opener)
+        return tuple(EXAMPLES[kind_of(vote)](case))
 
     def _refusal(self, event: Event) -> str:
         """Why an event may not be learned from; empty when it may."""

@@ -12,7 +12,7 @@ from feedback.training_set import Retention, TrainingSet
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 
-MADE_BY = 1
+MADE_BY = 2
 """Raised whenever the same events make other examples than before: stores are then derived anew from their facts."""
 
 
@@ -20,12 +20,12 @@ def training_set(
     config: Config, chat: ChatFormat, path: Path, clock: Callable[[], float] = time.time
 ) -> TrainingSet:
     """The set in the file at `path`. clock: seconds since 1970."""
-    settings, tokenizer = config.learner, chat.envelope.tokenizer
+    settings, tokenizer, opener = config.learner, chat.envelope.tokenizer, chat.opener
     name = f"{MADE_BY} {sorted(settings.sources)} {settings.held_out} {tokenizer}"
     bounds = Bounds(config.retention.quarantine_days, config.retention.quarantine_mib << 20)
     return TrainingSet(
         path,
-        lambda: Joiner(settings.sources, settings.held_out, tokenizer),
+        lambda: Joiner(settings.sources, settings.held_out, tokenizer, opener),
         name,
         clock,
         Retention(config.retention.pending_days, bounds),

@@ -113,6 +113,13 @@ class ChatFormat:
         closed = self._encode([Message("user", "?"), Message("assistant", "!")], generate=False)
         return next((i for i in reversed(closed) if i in self.eos_ids), min(self.eos_ids))
 
+    @cached_property
+    def opener(self) -> int | None:
+        """The special token that opens every message and the answer asked for; None where a template has none such."""
+        specials = set(self._special.values())
+        asked = self._encode([Message("user", "?"), Message("assistant", "!")], generate=True)
+        return next((i for i in asked if i in specials and asked.count(i) > 2), None)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of drawn ids; special tokens are left out."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)

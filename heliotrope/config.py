@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from heliotrope.errors import ConfigError
 from heliotrope.settings.base import Model, Paths, Section
-from heliotrope.settings.learner import Dpo, Judge, Learner, Lora, Reward
+from heliotrope.settings.learner import Dpo, Judge, Learner, Lora, Mixture, Reward
 from heliotrope.settings.log import Kafka, Log, Outbox
 from heliotrope.settings.retention import Retention
 from heliotrope.settings.serving import Admission, Comparisons, EngineSection, Rollout, Serving
@@ -50,6 +50,8 @@ class Config(Section):
     """The adapter's shape."""
     dpo: Dpo = Dpo()
     """Policy updates."""
+    mixture: Mixture = Mixture()
+    """Weights of the kinds of feedback."""
     reward: Reward = Reward()
     """The reward model."""
     judge: Judge = Judge()

@@ -31,6 +31,8 @@ PerToken = Float[Tensor, "tokens"]
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+ATTENTION = ("sdpa", "eager")
+"""What shared rows were shown to be right with; others may ignore a mask of this shape in silence."""
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -73,6 +75,7 @@ class Backbone:
         shape: LoraShape | None = None,
         dtype: torch.dtype = torch.float32,
         adapters: Sequence[str] = ("policy",),
+        attention: str = "sdpa",
     ) -> Backbone:
         """The base from a Hugging Face folder with fresh adapters (B = 0: each answers as the base does).
 
@@ -82,8 +85,12 @@ class Backbone:
             raise ModelError(
                 f"no model in {model_dir} (config.json is missing); run `make setup` or set model.path"
             )
+        if attention not in ATTENTION:
+            raise ModelError(
+                f"attention {attention!r} cannot be masked for shared prompts; use one of {ATTENTION}"
+            )
         model = AutoModelForCausalLM.from_pretrained(
-            model_dir, dtype=dtype, attn_implementation="sdpa", local_files_only=True
+            model_dir, dtype=dtype, attn_implementation=attention, local_files_only=True
         )
         parts = ("embed_tokens", "layers", "norm", "rotary_emb")
         missing = [part for part in parts if not hasattr(getattr(model, "model", None), part)]
@@ -190,8 +197,13 @@ class Backbone:
 
     def _run(self, states: States, batch: Batch, first: int, end: int) -> States:
         rotary = self._core.rotary_emb(states, batch.positions)
+        mask = batch.mask
+        if self._core.config._attn_implementation == "eager":  # which adds the mask instead of reading it
+            mask = torch.zeros_like(mask, dtype=states.dtype).masked_fill(
+                ~mask, torch.finfo(states.dtype).min
+            )
         for layer in self._core.layers[first:end]:
-            states = layer(states, attention_mask=batch.mask, position_embeddings=rotary)
+            states = layer(states, attention_mask=mask, position_embeddings=rotary)
         return states
 
     @contextmanager

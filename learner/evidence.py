@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from heliotrope.errors import HeliotropeError
 from heliotrope.v1.common_pb2 import Sampling
 from learner.backbone import Backbone
 from learner.dpo import ADAPTER, DpoSettings, evaluate
 from learner.examples import Preference
 from learner.judge import Evidence, Judged
-from learner.prepared import PreparedStore, sum_by_response
+from learner.prepared import PreparedStore, log_ratios
 from learner.reward import RewardModel
-from learner.rows import Row, batches, make_row
+from learner.rows import Row, make_row
 from learner.samples import Sample, Sampler
 
 PromptIds = tuple[int, ...]
@@ -43,9 +41,10 @@ def gather(
     seen = evaluate(backbone, decided, settings, store)
     rows = _rows(drawn.candidate, drawn.rival, settings.max_tokens)
     rewards = reward.score(rows)
-    ratios = _log_ratios(backbone, store, rows, settings.token_budget, drawn.temperature or 1.0)
+    ratios = log_ratios(backbone, rows, store, ADAPTER, settings.token_budget, drawn.temperature or 1.0)
     judged = [
-        [Judged(row.responses[i], rewards[row.id][i], ratios[row.id][i]) for row in rows] for i in (0, 1)
+        [Judged(row.responses[i], rewards[row.id][i], float(ratios[row.id][i])) for row in rows]
+        for i in (0, 1)
     ]
     return Evidence(len(decided) if seen else 0, seen.accuracy if seen else 0.0, *judged)
 
@@ -81,21 +80,3 @@ def _rows(candidate: Sequence[Sample], parent: Sequence[Sample], max_tokens: int
             id = f"judged-{hash((ours.prompt_ids, ours.token_ids, theirs.token_ids)):x}"
             rows.append(make_row(id, ours.prompt_ids, (ours.token_ids, theirs.token_ids), max_tokens))
     return rows
-
-
-@torch.no_grad()
-def _log_ratios(
-    backbone: Backbone, store: PreparedStore, rows: Sequence[Row], token_budget: int, temperature: float
-) -> dict[str, list[float]]:
-    """log candidate − log base of each response at the temperature that it was drawn at, nats a response."""
-    ratios: dict[str, list[float]] = {}
-    for batch in batches(rows, token_budget):
-        states = store.states(backbone, batch)
-        ours, base = (
-            sum_by_response(
-                backbone.token_logprobs(backbone.upper(states, batch, adapter) / temperature, batch), batch
-            )
-            for adapter in (ADAPTER, None)
-        )
-        ratios |= dict(zip(batch.ids, (ours - base).view(-1, 2).tolist(), strict=True))
-    return ratios

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from feedback.examples import Preference
+from feedback.examples import Example, Preference
 from heliotrope.errors import InvalidInput
 from learner.rows import Row, make_row
 
@@ -13,7 +13,7 @@ __all__ = ["Preference", "rows_of", "weights"]
 
 
 def weights(
-    preferences: Sequence[Preference],
+    preferences: Sequence[Example],
     now: float,
     half_life: float,
     votes_per_person: float = 20,
@@ -52,7 +52,7 @@ def rows_of(preferences: Sequence[Preference], max_tokens: int) -> tuple[list[Ro
     rows, refused = [], {}
     for p in preferences:
         try:
-            rows.append(make_row(p.id, p.prompt_ids, (p.chosen_ids, p.rejected_ids), max_tokens))
+            rows.append(make_row(p.id, p.prompt_ids, (p.chosen_ids, p.rejected_ids), max_tokens, p.bounds))
         except InvalidInput as error:
             refused[p.id] = str(error)
     return rows, refused

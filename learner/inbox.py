@@ -6,6 +6,8 @@ the last one stopped; moves of versions are few and are read anew at each start.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from feedback.examples import Example, Preference
 from feedback.log import POLICY, Log, Positions, read_all
 from feedback.training_set import TrainingSet
@@ -61,15 +63,15 @@ class Inbox:
         """The newest accepted preferences, oldest first, held-out ones among them; at most the window."""
         return [e for e in self.examples("Preference") if isinstance(e, Preference)]
 
-    def fresh(self, preferences: list[Preference]) -> list[Preference]:
+    def fresh(self, preferences: Sequence[Example]) -> list[Example]:
         """Those that no version has been made with yet."""
         return [p for p in preferences if p.id not in self._known]
 
-    def settle(self, preferences: list[Preference]) -> None:
+    def settle(self, preferences: Sequence[Example]) -> None:
         """A version has been published with these: they are news no longer."""
         self._known.update(p.id for p in preferences)
 
-    def prompts(self, limit: int, preferences: list[Preference], longest: int) -> list[PromptIds]:
+    def prompts(self, limit: int, preferences: Sequence[Example], longest: int) -> list[PromptIds]:
         """At most `limit` of people's newest prompts of at most `longest` tokens, those first that no
         preference in training has."""
         trained = {p.prompt_ids for p in preferences if not p.held_out}

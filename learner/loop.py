@@ -24,8 +24,10 @@ from learner import evidence, judge, publish
 from learner.backbone import Backbone
 from learner.behaviour import Recorder
 from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_policy
-from learner.examples import Preference, rows_of, weights
+from learner.examples import Preference, weights
 from learner.inbox import Inbox
+from learner.lessons import Teaching, lessons_of
+from learner.mixture import Mixture
 from learner.prepared import PreparedStore
 from learner.rehearsal import learned_by, lesson
 from learner.reward import RewardModel
@@ -77,7 +79,7 @@ def run(parts: Parts, stop: Event) -> None:
     while not stop.is_set():
         try:
             parts.inbox.read()
-            preferences = parts.inbox.preferences()
+            preferences = known(parts)
             if len(parts.inbox.fresh(preferences)) < parts.config.learner.min_new:
                 prepare_ahead(parts, preferences)
                 stop.wait(parts.config.learner.poll_seconds)
@@ -92,13 +94,23 @@ def run(parts: Parts, stop: Event) -> None:
             stop.wait(min(LONGEST_PAUSE, parts.config.learner.poll_seconds * 2 ** min(failures, 9)))
 
 
-def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
+def known(parts: Parts) -> list[Teaching]:
+    """What people have said so far that a policy is trained on, oldest first.
+
+    Corrections and grades, out of which `learner.lessons.teachings` makes several examples each, wait until a version's
+    lineage can name those.
+    """
+    return [e for e in parts.inbox.examples() if isinstance(e, Teaching)]
+
+
+def update(parts: Parts, preferences: list[Teaching]) -> PolicyVersion:
     """One turn of the loop: a judged, published version. Raises Unavailable when serving cannot draw samples."""
     config, backbone = parts.config, parts.backbone
     positions, now = dict(parts.inbox.positions), time.time()
     parent = start_from_live(parts)
-    parts.reward.keep(preferences, now)
-    parts.store.record(parts.reward.learn(preferences, now))
+    pairs = [p for p in preferences if isinstance(p, Preference)]
+    parts.reward.keep(pairs, now)
+    parts.store.record(parts.reward.learn(pairs, now))
     trained = train(parts, parent, preferences, now)
 
     origin = publish.Origin.of(parent, positions, trained, preferences, parts.reward, now)
@@ -107,14 +119,14 @@ def update(parts: Parts, preferences: list[Preference]) -> PolicyVersion:
     shadow = parts.registry.publish_shadow(publish.stage(backbone, behaviour, unjudged))
     gates = judged(parts, shadow.digest, preferences)
 
-    metrics = publish.metrics(trained, len(preferences), parts.store.accuracy(), gates)
+    metrics = publish.metrics(trained, len(pairs), parts.store.accuracy(), gates)
     manifest = publish.manifest(origin, config, parts.chat, gates, metrics)
     version = parts.registry.publish(publish.stage(backbone, behaviour, manifest))
     parts.inbox.settle(preferences)
     return version
 
 
-def train(parts: Parts, parent: str, preferences: list[Preference], now: float) -> PolicyUpdate:
+def train(parts: Parts, parent: str, preferences: list[Teaching], now: float) -> PolicyUpdate:
     """Train the policy from its present weights, the parent's: everything between what is known and the new weights. The
     same preferences, `now` (seconds, for their age), configuration and machine give the same weights, bit by bit."""
     config = parts.config
@@ -122,13 +134,13 @@ def train(parts: Parts, parent: str, preferences: list[Preference], now: float) 
     shares = lesson(
         preferences, _shares(preferences, now, config), learned, config.learner.rehearsal, config.learner.seed
     )
-    log.info("training from %s on %d of %d preferences", parent, sum(s > 0 for s in shares), len(preferences))
+    log.info("training from %s on %d of %d examples", parent, sum(s > 0 for s in shares), len(preferences))
     return train_policy(
         parts.backbone, preferences, shares, _settings(config), parts.prepared, parts.progress
     )
 
 
-def judged(parts: Parts, shadow: str, preferences: list[Preference]) -> dict[str, judge.Gate]:
+def judged(parts: Parts, shadow: str, preferences: list[Teaching]) -> dict[str, judge.Gate]:
     """Every gate's verdict on the trained adapter, from unseen votes and from samples drawn through its shadow."""
     config = parts.config
     longest = min(config.judge.max_tokens, config.serving.max_tokens)
@@ -139,7 +151,7 @@ def judged(parts: Parts, shadow: str, preferences: list[Preference]) -> dict[str
     rival = parts.inbox.live  # what people have now, which may not be what they had when training began
     log.info("judging %s on %d prompts against %s", shadow[:12], len(prompts), rival)
     drawn = evidence.draw(parts.sampler, shadow, rival, prompts, sampling)
-    held_out = [p for p in preferences if p.held_out]
+    held_out = [p for p in preferences if p.held_out and isinstance(p, Preference)]
     seen = evidence.gather(parts.backbone, parts.prepared, parts.reward, held_out, drawn, _settings(config))
     return judge.judge(seen, config.judge)
 
@@ -188,8 +200,8 @@ def recover(parts: Parts, stop: Event | None = None) -> None:
     while not _read_until(parts, done):
         if (stop or Event()).wait(parts.config.learner.poll_seconds):
             return
-    preferences = parts.inbox.preferences()
-    parts.reward.learn(preferences, time.time())
+    preferences = known(parts)
+    parts.reward.learn([p for p in preferences if isinstance(p, Preference)], time.time())
     parts.inbox.settle(preferences)
 
 
@@ -202,17 +214,20 @@ def _read_until(parts: Parts, done: Positions) -> bool:
     return True
 
 
-def prepare_ahead(parts: Parts, preferences: list[Preference]) -> None:
+def prepare_ahead(parts: Parts, preferences: list[Teaching]) -> None:
     """While waiting, run the frozen base over what came in: half of a short training is this."""
-    rows, _ = rows_of([p for p in preferences if p.id not in parts.prepared], parts.config.dpo.max_tokens)
+    new = [p for p in preferences if p.id not in parts.prepared]
+    lessons, _ = lessons_of(new, {p.id: 1.0 for p in new}, parts.config.dpo.max_tokens)
+    rows = [lesson.row for lesson in lessons]
     parts.prepared.prepare(parts.backbone, rows, parts.config.dpo.token_budget)
 
 
-def _shares(preferences: list[Preference], now: float, config: Config) -> list[float]:
+def _shares(preferences: list[Teaching], now: float, config: Config) -> list[float]:
     settings = config.learner
     half_life = settings.half_life_days * 86400
     return weights(preferences, now, half_life, settings.votes_per_person, settings.person_share)
 
 
 def _settings(config: Config) -> DpoSettings:
-    return DpoSettings(**config.dpo.model_dump(), seed=config.learner.seed)
+    mixture = Mixture(**config.mixture.model_dump())
+    return DpoSettings(**config.dpo.model_dump(), mixture=mixture, seed=config.learner.seed)

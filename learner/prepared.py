@@ -27,6 +27,8 @@ class Prepared:
     """What enters the first adapted layer; None once dropped for memory."""
     reference: PerResponse
     """Log-probability of each response under base, nats."""
+    tokens: PerToken
+    """The same of each token, response by response."""
     features: Float[Tensor, "responses features"]
     """Base's normed output at the last token, then its mean over the response."""
 
@@ -48,6 +50,10 @@ class PreparedStore:
     def reference(self, batch: Batch) -> PerResponse:
         """Reference log-probabilities of a batch's responses, nats."""
         return torch.cat([self._items[id].reference for id in batch.ids])
+
+    def token_reference(self, batch: Batch) -> PerToken:
+        """Reference log-probabilities of a batch's response tokens, nats, in the order of `batch.tokens`."""
+        return torch.cat([self._items[id].tokens for id in batch.ids])
 
     def features(self, ids: Sequence[str]) -> Float[Tensor, "rows responses features"]:
         """Features of rows that have equally many responses."""
@@ -74,13 +80,15 @@ class PreparedStore:
         new = {row.id: row for row in rows if row.id not in self._items or self._items[row.id].row != row}
         done = 0
         for batch in batches(new.values(), token_budget):
-            states, reference, features = _run(backbone, batch)
+            states, logprobs, features = _run(backbone, batch)
+            reference = sum_by_response(logprobs, batch)
+            rows = batch.tokens // batch.token_ids.shape[1]
             for index, (id, length) in enumerate(zip(batch.ids, batch.lengths, strict=True)):
-                k = len(new[id].responses)
-                first = int(batch.owners[batch.tokens >= index * batch.token_ids.shape[1]][0])
-                part = slice(first, first + k)
+                mine = rows == index
+                first = int(batch.owners[mine][0])
+                part = slice(first, first + len(new[id].responses))
                 kept = states[index, :length].clone()
-                self._add(Prepared(new[id], kept, reference[part], features[part]))
+                self._add(Prepared(new[id], kept, reference[part], logprobs[mine], features[part]))
             done += len(batch.ids)
             progress(done)
 
@@ -98,11 +106,10 @@ class PreparedStore:
 
 
 @torch.no_grad()
-def _run(backbone: Backbone, batch: Batch) -> tuple[States, PerResponse, Tensor]:
+def _run(backbone: Backbone, batch: Batch) -> tuple[States, PerToken, Tensor]:
     states = backbone.lower(batch)
     outputs = backbone.upper(states, batch, None)
-    reference = sum_by_response(backbone.token_logprobs(outputs, batch), batch)
-    return states, reference, pool(outputs, batch)
+    return states, backbone.token_logprobs(outputs, batch), pool(outputs, batch)
 
 
 @torch.no_grad()
@@ -112,15 +119,30 @@ def log_ratios(
     store: PreparedStore,
     adapter: str | None,
     token_budget: int = 2048,
+    temperature: float = 1.0,
 ) -> dict[str, PerResponse]:
-    """log(adapter / base) of each response by row id, nats: one number a response, in the row's order."""
+    """log(adapter / base) of each response by row id, nats: one number a response, in the row's order.
+
+    `temperature`: of both distributions, such as the one that samples were drawn at.
+    """
     store.prepare(backbone, rows, token_budget)
     result: dict[str, PerResponse] = {}
     for batch in batches(rows, token_budget):
-        policy = sum_by_response(backbone.logprobs(batch, adapter, store.states(backbone, batch)), batch)
-        ratios = iter((policy - store.reference(batch)).split([len(store[id].reference) for id in batch.ids]))
+        states = store.states(backbone, batch)
+        policy = _tempered(backbone, states, batch, adapter, temperature)
+        base = store.reference(batch)
+        if temperature != 1:
+            base = _tempered(backbone, states, batch, None, temperature)
+        ratios = iter((policy - base).split([len(store[id].reference) for id in batch.ids]))
         result |= dict(zip(batch.ids, ratios, strict=True))
     return result
+
+
+def _tempered(
+    backbone: Backbone, states: States, batch: Batch, adapter: str | None, temperature: float
+) -> PerResponse:
+    outputs = backbone.upper(states, batch, adapter)
+    return sum_by_response(backbone.token_logprobs(outputs / temperature, batch), batch)
 
 
 def sum_by_response(values: PerToken, batch: Batch) -> PerResponse:

@@ -11,20 +11,19 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from feedback.join import examples_hash
+from feedback.examples import Example, examples_hash
 from heliotrope.adapter_files import BEHAVIOUR
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.registry import GateVerdict, Manifest, Stage
 from learner.backbone import Backbone
 from learner.dpo import ADAPTER, PolicyUpdate
-from learner.examples import Preference
 from learner.judge import Gate, passed
 from learner.machine import made_with
 from learner.reward import RewardModel
 
 ALGORITHM = "dpo"
-TRACED = ("model", "learner", "lora", "dpo", "reward", "judge")
+TRACED = ("model", "learner", "lora", "dpo", "mixture", "reward", "judge")
 """Sections of the configuration that a version depends on."""
 
 
@@ -46,7 +45,7 @@ class Origin:
         parent: str,
         positions: Mapping[str, int],
         trained: PolicyUpdate,
-        preferences: Sequence[Preference],
+        preferences: Sequence[Example],
         reward: RewardModel,
         now: float,
     ) -> Origin:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from feedback.examples import Preference
+from feedback.examples import Example, Preference
 from heliotrope.policies import BASE, number
 from heliotrope.registry import Registry
 
 
 def lesson(
-    preferences: Sequence[Preference],
+    preferences: Sequence[Example],
     shares: Sequence[float],
     learned: frozenset[str],
     rehearsal: float,
@@ -23,7 +23,7 @@ def lesson(
     u^(1 / share), u uniform on (0, 1) (Efraimidis and Spirakis 2006, algorithm A). Passing over all of the old again
     learns its wrong votes by heart (docs/experiments.md); passing over none of it forgets.
     """
-    trainable = [k for k, p in enumerate(preferences) if shares[k] > 0 and not (p.tie or p.held_out)]
+    trainable = [k for k, p in enumerate(preferences) if shares[k] > 0 and not (p.held_out or _tied(p))]
     new = [k for k in trainable if preferences[k].id not in learned]
     old = [k for k in trainable if preferences[k].id in learned]
     keys = {k: random.Random(f"{seed} {preferences[k].id}").random() ** (1 / shares[k]) for k in old}
@@ -32,7 +32,7 @@ def lesson(
     return [share if k in kept else 0.0 for k, share in enumerate(shares)]
 
 
-def learned_by(registry: Registry, version: str, among: Sequence[Preference]) -> frozenset[str]:
+def learned_by(registry: Registry, version: str, among: Sequence[Example]) -> frozenset[str]:
     """Which of these preferences shaped the weights of `version`: its own examples and its ancestors'.
 
     The walk ends at base, or at the first ancestor that knew none of them: what came before it is older still.
@@ -47,3 +47,7 @@ def learned_by(registry: Registry, version: str, among: Sequence[Preference]) ->
         found |= its_own
         version = manifest.parent
     return frozenset(found)
+
+
+def _tied(example: Example) -> bool:
+    return isinstance(example, Preference) and example.tie

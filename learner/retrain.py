@@ -9,7 +9,7 @@ from heliotrope.config import Config
 from heliotrope.errors import ConfigError, FailedPrecondition
 from heliotrope.registry import Manifest, PolicyVersion
 from learner.dpo import ADAPTER
-from learner.loop import Parts, start_from, train
+from learner.loop import Parts, known, start_from, train
 from learner.machine import made_with
 
 
@@ -75,5 +75,5 @@ def retrain(parts: Parts, version: PolicyVersion) -> Retrained:
     if not found.agrees:
         return Retrained(version.name, version.digest, "", found, otherwise)
     start_from(parts, manifest.parent)
-    train(parts, manifest.parent, parts.inbox.preferences(), manifest.trained_at)
+    train(parts, manifest.parent, known(parts), manifest.trained_at)
     return Retrained(version.name, version.digest, parts.backbone.digest(ADAPTER), found, otherwise)

@@ -29,7 +29,7 @@ class Row:
     prompt: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
     dropped: int = 0
-    """Prompt tokens left out at the left, so that the row fits."""
+    """Prompt tokens left out, oldest turns first, so that the row fits."""
 
     def __len__(self) -> int:
         """Tokens of the row, all responses counted."""
@@ -64,9 +64,10 @@ def make_row(
 ) -> Row:
     """A row of at most `max_tokens` tokens. A response is never cut.
 
-    `bounds` are the offsets in the prompt where a message begins. A row that is too long loses the prompt's
-    oldest messages, no more than it must. Raises InvalidInput naming the row when nothing fits, when no
-    bounds are given, or when the prompt or a response is empty.
+    `bounds` are the offsets in the prompt where a turn that may go begins, oldest first. A row that is too long loses
+    the oldest turns, no more than it must; what stands before the first one (the system message) stays, and so does
+    the last. Raises InvalidInput naming the row when nothing fits, when no bounds are given, or when the prompt
+    or a response is empty.
     """
     row = Row(id, tuple(prompt), tuple(tuple(response) for response in responses))
     if not row.prompt or not row.responses or not all(row.responses):
@@ -74,12 +75,13 @@ def make_row(
     excess = len(row) - max_tokens
     if excess <= 0:
         return row
-    start = min((b for b in bounds if excess <= b < len(row.prompt)), default=None)
+    kept = bounds[0] if bounds else 0
+    start = min((b for b in bounds if kept + excess <= b < len(row.prompt)), default=None)
     if start is None:
         why = "no message of the prompt can be dropped to fit" if bounds else "its message bounds are unknown"
         limit = f"{max_tokens} allowed (dpo.max_tokens)"
         raise InvalidInput(f"example {id}: {len(row)} tokens, {limit}, and {why}; raise the limit")
-    return Row(id, row.prompt[start:], row.responses, dropped=start)
+    return Row(id, row.prompt[:kept] + row.prompt[start:], row.responses, dropped=start - kept)
 
 
 def batches(rows: Iterable[Row], token_budget: int) -> list[Batch]:

@@ -58,6 +58,8 @@ class Dpo(Section):
     """Loss on pairs: `conservative` and `robust` allow for wrong labels, `ipo` for too sure ones (docs/maths.md)."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of labels taken to be the wrong way round; with `conservative` or `robust` only."""
+    length_alpha: float = Field(default=1.0, ge=0, le=1)
+    """Weight of the tokens by which one response is longer than the other; below 1 length earns less."""
     learning_rate: float = Field(default=1.5e-3, gt=0, le=1)
     """Peak step of AdamW."""
     epochs: int = Field(default=1, ge=1, le=100)
@@ -76,6 +78,17 @@ class Dpo(Section):
         if self.label_smoothing and self.variant not in ("conservative", "robust"):
             raise ValueError(f"dpo.label_smoothing does nothing in {self.variant}; set dpo.variant to robust")
         return self
+
+
+class Mixture(Section):
+    """How much one example of a kind weighs in a policy update beside one of another kind."""
+
+    pairs: float = Field(default=1.0, ge=0, le=100)
+    """A preference pair (DPO)."""
+    thumbs: float = Field(default=1.0, ge=0, le=100)
+    """A thumb (KTO); its pull on a response is half of a pair's as it is."""
+    demonstrations: float = Field(default=1.0, ge=0, le=100)
+    """What a person wrote (SFT, nats a token)."""
 
 
 class Reward(Section):

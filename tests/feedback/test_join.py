@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feedback.examples import Demonstration, Graded
 from feedback.join import Joined, Joiner, Preference, Thumb, examples_hash
 from heliotrope.v1 import common_pb2
 from tests.feedback.join_events import Event, compared, header, judgement, pair, retracted, served
@@ -72,15 +73,43 @@ def test_a_correction_waits_for_a_tokenizer_and_is_then_a_pair_and_a_demonstrati
     (made,) = joiner.corrections()
     assert (made.text, made.response_ids) == ("better", A)
     preference, demonstration = made.tokenised((7, 8, 0))
+    assert isinstance(preference, Preference) and isinstance(demonstration, Demonstration)
     assert (preference.chosen_ids, preference.rejected_ids) == ((7, 8, 0), A)
     assert demonstration.response_ids == (7, 8, 0) and demonstration.prompt_ids == (1, 2, 3)
 
 
-def test_a_rating_teaches_nothing_by_itself() -> None:
+def corrected(*picks: str) -> tuple[list[Preference], tuple[Preference, ...]]:
+    """Comparisons of a and b, and the pairs of a correction of a."""
+    vote = judgement(header("v"), "a-ann")
+    vote.feedback_given.feedback.correction.text = "better"
+    joiner = Joiner(("human",), 0.0)
+    for event in (*pair(), vote, *(compared(f"c{i}", pick) for i, pick in enumerate(picks))):
+        joiner.add(event)
+    known, (correction,) = joiner.preferences(), joiner.corrections()
+    return known, tuple(e for e in correction.tokenised((7, 8, 0), known) if isinstance(e, Preference))
+
+
+def test_a_correction_of_what_was_chosen_makes_three_pairs() -> None:
+    known, pairs = corrected("A")
+    assert [(p.chosen_ids, p.rejected_ids) for p in (*pairs, *known)] == [
+        ((7, 8, 0), A),  # correction > chosen
+        ((7, 8, 0), B),  # correction > rejected
+        (A, B),  # chosen > rejected, which the comparison said
+    ]
+    assert [p.weight for p in pairs] == [0.5, 0.5] and len({p.id for p in pairs}) == 2
+
+
+@pytest.mark.parametrize("pick", ["B", "tie"])
+def test_a_correction_of_what_was_not_chosen_says_nothing_of_the_other(pick: str) -> None:
+    _, pairs = corrected(pick)
+    assert [(p.chosen_ids, p.rejected_ids, p.weight) for p in pairs] == [((7, 8, 0), A, 1.0)]
+
+
+def test_a_rating_is_a_grade_of_one_response() -> None:
     vote = judgement(header("v"), "a-ann")
     vote.feedback_given.feedback.rating.helpfulness = 5
-    joined = join([*pair(), vote])
-    assert joined.examples == () and joined.pending == () and joined.dropped == {}
+    (made,) = join([*pair(), vote]).examples
+    assert isinstance(made, Graded) and (made.response_ids, made.helpfulness, made.presentation) == (A, 5, 0)
 
 
 def test_a_vote_before_the_end_waits_and_joins_when_the_end_comes() -> None:

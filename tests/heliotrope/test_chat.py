@@ -37,6 +37,15 @@ plain = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_si
 )
 
 
+def test_the_opener_stands_before_every_message_and_the_answer(chat: ChatFormat) -> None:
+    ids = chat.prompt_ids([Message("user", "a"), Message("assistant", "<|im_start|>"), Message("user", "b")])
+    starts = [i for i, token in enumerate(ids) if token == chat.opener]
+    assert (
+        len(starts) == 5 and starts[0] == 0
+    )  # the system's, three turns, and the answer; never the typed one
+    assert chat.decode(ids[starts[1] + 1 : starts[1] + 2]) == "user"
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(plain, min_size=1, max_size=5), st.booleans())
 def test_plain_text_equals_transformers(chat, reference, texts, with_system):

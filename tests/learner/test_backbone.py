@@ -12,7 +12,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from heliotrope.errors import ModelError, TamperedAdapter
-from learner.backbone import Backbone, LoraShape
+from learner.backbone import ATTENTION, Backbone, LoraShape
 from learner.kernels import LowRankLinear, TokenLogprobs
 from learner.rows import Row, collate
 from tests.learner.tiny_llama import VOCABULARY, tiny_backbone, tiny_model, tokens
@@ -42,10 +42,11 @@ def separately(model, row: Row) -> list[torch.Tensor]:
     return result
 
 
+@pytest.mark.parametrize("attention", ATTENTION)
 @pytest.mark.parametrize("first_layer", [0, 2])
-def test_shared_rows_equal_separate_rows(tmp_path: Path, first_layer: int):
+def test_shared_rows_equal_separate_rows(tmp_path: Path, first_layer: int, attention: str):
     rows = some_rows()
-    backbone = tiny_backbone(first_layer)
+    backbone = tiny_backbone(first_layer, attention=attention)
     disturb(backbone, "policy")
     backbone.save_adapter("policy", tmp_path)
     base = AutoModelForCausalLM.from_pretrained(tiny_model())
@@ -190,6 +191,11 @@ def test_what_cannot_be_a_backbone_is_refused(tmp_path: Path):
         Backbone.load(tmp_path)
     with pytest.raises(ModelError, match="first_layer is 4, but .* has 4 layers"):
         Backbone.load(tiny_model(), LoraShape(first_layer=4))
+
+
+def test_an_attention_that_was_not_shown_to_be_right_is_refused():
+    with pytest.raises(ModelError, match="attention 'flex_attention' cannot be masked"):
+        Backbone.load(tiny_model(), attention="flex_attention")
 
 
 def test_log_probabilities_are_of_a_distribution():

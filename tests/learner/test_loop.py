@@ -18,8 +18,8 @@ from heliotrope.config import Config, load
 from heliotrope.errors import Unavailable
 from heliotrope.registry import verify
 from learner.build import build
-from learner.loop import Parts, recover, run, update
-from tests.learner.votes_log import ScriptedSampler, make_live, write_votes
+from learner.loop import Parts, known, recover, run, update
+from tests.learner.votes_log import ScriptedSampler, make_live, write_others, write_votes
 
 COUNT = 40
 Build = Callable[[], Parts]
@@ -82,6 +82,11 @@ def build_parts(config: Config) -> Iterator[Callable[[], Parts]]:
         yield make
 
 
+def read_all_kinds(parts: Parts):
+    parts.inbox.read()
+    return known(parts)
+
+
 def read(parts: Parts):
     parts.inbox.read()
     return parts.inbox.preferences()
@@ -100,6 +105,22 @@ def test_an_update_publishes_a_whole_traced_judged_version(build_parts: Build, l
     assert set(manifest.verdict) == {"held_out_accuracy", "reward_win_rate", "kl", "length", "repetition"}
     assert manifest.metrics["accuracy"] > 0.5 and manifest.config["dpo"]["epochs"] == 3
     assert manifest.envelope["base_digest"] == manifest.base_digest == parts.chat.envelope.base_digest
+
+
+def test_thumbs_are_trained_on_beside_preferences(build_parts: Build, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    write_others(log, range(COUNT, COUNT + 12))
+    parts = build_parts()
+    examples = read_all_kinds(parts)
+    kinds = [type(e).__name__ for e in examples]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {
+        "Preference": COUNT,
+        "Thumb": 4,
+    }
+    version = update(parts, examples)
+    trained = {e.id for e in examples if not e.held_out}
+    assert set(version.manifest.example_ids) == trained
+    assert version.manifest.metrics["preferences"] == COUNT
 
 
 def test_the_candidate_is_judged_through_its_shadow_and_the_slot_freed(

@@ -69,6 +69,13 @@ def test_a_long_prompt_loses_its_oldest_messages():
     assert make_row("a", range(10), [(90, 91), (92, 93, 94)], max_tokens=15, bounds=(0, 4, 7)).dropped == 0
 
 
+def test_what_stands_before_the_first_turn_that_may_go_stays():
+    # a system message of 2 tokens, turns at 2, 4 and 7; 10 + 5 = 15, limit 12: the turn at 2 is 2 long, too little
+    row = make_row("a", range(10), [(90, 91), (92, 93, 94)], max_tokens=12, bounds=(2, 4, 7))
+    assert row.prompt == (0, 1, 7, 8, 9)
+    assert row.dropped == 5
+
+
 @pytest.mark.parametrize(
     ("bounds", "limit", "words"),
     [((), 12, "message bounds are unknown"), ((0, 4, 7), 7, "no message of the prompt can be dropped")],

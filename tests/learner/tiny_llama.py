@@ -51,11 +51,12 @@ def tiny_model() -> Path:
     return folder
 
 
-def tiny_backbone(first_layer: int = 0, rank: int = 4, adapters: tuple[str, ...] = ("policy",)) -> Backbone:
+def tiny_backbone(
+    first_layer: int = 0, rank: int = 4, adapters: tuple[str, ...] = ("policy",), attention: str = "sdpa"
+) -> Backbone:
     """Fresh adapters over the tiny base, A seeded."""
-    backbone = Backbone.load(
-        tiny_model(), LoraShape(rank=rank, alpha=8.0, first_layer=first_layer), adapters=adapters
-    )
+    shape = LoraShape(rank=rank, alpha=8.0, first_layer=first_layer)
+    backbone = Backbone.load(tiny_model(), shape, adapters=adapters, attention=attention)
     for adapter in adapters:
         backbone.reset(adapter, seed=5)
     return backbone

@@ -39,6 +39,25 @@ def write_votes(log: SqliteLog, count: int, first: int = 0) -> None:
     log.append(events)
 
 
+def write_others(log: SqliteLog, numbers: range) -> None:
+    """A thumb, a correction or a grade in turn, each of one answer, one conversation and person apiece."""
+    events = []
+    for n in numbers:
+        rng, id = random.Random(n), unique(n, "a")
+        events.append(_served(n, id, rng, [rng.randrange(300, 340) for _ in range(6)]))
+        event = _event(n, "other")
+        event.feedback_given.targets.add(response_id=id).adapter.policy_version = "policy-v0"
+        feedback = event.feedback_given.feedback
+        if n % 3 == 0:
+            feedback.thumb.response_id, feedback.thumb.up = id, n % 2 == 0
+        elif n % 3 == 1:
+            feedback.correction.response_id, feedback.correction.text = id, "Say it like this."
+        else:
+            feedback.rating.response_id, feedback.rating.helpfulness = id, 4
+        events.append(event)
+    log.append(events)
+
+
 def make_live(log: SqliteLog, version: str, digest: str, epoch: int) -> None:
     """Say that a published version is live."""
     change = events_pb2.PolicyStateChanged(policy_version=version, digest=digest, to=LIVE, epoch=epoch)

@@ -1,0 +1,142 @@
+"""The loss of one batch that may hold pairs, thumbs and demonstrations, on one run of the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from learner.backbone import Backbone, PerToken
+from learner.lessons import Kind, Lesson
+from learner.losses import Both, DpoForm, desensitised, dpo, kto, reference_point, sft
+from learner.metrics import Measured, PerLesson
+from learner.prepared import PreparedStore, log_ratios, sum_by_response
+from learner.rows import Batch
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How much one example of each kind weighs beside one of the others; docs/maths.md says what their pulls are."""
+
+    pairs: float = 1.0
+    thumbs: float = 1.0
+    demonstrations: float = 1.0
+
+    def of(self, kind: Kind) -> float:
+        """The weight of a kind."""
+        return {"pair": self.pairs, "thumb": self.thumbs, "demonstration": self.demonstrations}[kind]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the losses of a step depend on besides the batch. z0, balance: of KTO."""
+
+    form: DpoForm
+    length_alpha: float
+    z0: Tensor
+    balance: tuple[float, float]
+
+
+def drift(
+    backbone: Backbone, lessons: Sequence[Lesson], store: PreparedStore, adapter: str, token_budget: int
+) -> Tensor:
+    """KTO's reference point of a step: how much gladlier than base the policy says what belongs to other prompts."""
+    rows = [lesson.mixed for lesson in lessons if lesson.mixed]
+    if not rows:
+        return torch.zeros(())
+    return reference_point(torch.cat(list(log_ratios(backbone, rows, store, adapter, token_budget).values())))
+
+
+def batch_loss(
+    logprobs: PerToken,
+    batch: Batch,
+    lessons: Sequence[Lesson],
+    weights: PerLesson,
+    terms: Terms,
+    store: PreparedStore,
+) -> tuple[Tensor, Measured]:
+    """The batch's share of the step's loss, to go backward from, and each lesson's figures.
+
+    lessons: of the batch's rows, in its order; weights: their shares of the step.
+    """
+    seen = _Seen(logprobs, batch, lessons, weights, store)
+    parts = [part(seen, terms) for part in (_pairs, _thumbs, _demonstrations)]
+    loss = torch.stack([part[0] for part in parts]).sum()
+    losses, margins = (torch.full((len(lessons),), torch.nan) for _ in range(2))
+    for _, chosen, its_losses, its_margins in parts:
+        losses[chosen], margins[chosen] = its_losses, its_margins
+    return loss, Measured(weights, losses, margins, seen.kl())
+
+
+Part = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Loss; places of the lessons that it is of; their losses; their margins."""
+
+
+class _Seen:
+    """A batch's log-probabilities, summed by response, with the way from lessons to responses."""
+
+    def __init__(
+        self,
+        logprobs: PerToken,
+        batch: Batch,
+        lessons: Sequence[Lesson],
+        weights: PerLesson,
+        store: PreparedStore,
+    ) -> None:
+        self.logprobs, self.base, self.batch = logprobs, store.token_reference(batch), batch
+        self.policy, self.reference = sum_by_response(logprobs, batch), store.reference(batch)
+        self.lengths = torch.bincount(batch.owners, minlength=len(batch.last))
+        self.lessons, self.weights = lessons, weights
+        counts = torch.tensor([len(lesson.row.responses) for lesson in lessons])
+        self.first = counts.cumsum(0) - counts
+        self._row = torch.repeat_interleave(torch.arange(len(lessons)), counts)
+        self._counts = counts
+
+    def places(self, kind: Kind) -> Tensor:
+        """Of the lessons of a kind."""
+        return torch.tensor(
+            [i for i, lesson in enumerate(self.lessons) if lesson.kind == kind], dtype=torch.long
+        )
+
+    def tokens(self, places: Tensor) -> Tensor:
+        """Which tokens belong to these lessons."""
+        return torch.isin(self._row[self.batch.owners], places)
+
+    def kl(self) -> PerLesson:
+        """log(reference / policy) averaged over each lesson's responses, nats."""
+        drift = self.reference - self.policy.detach()
+        return drift.new_zeros(len(self.lessons)).index_add(0, self._row, drift) / self._counts
+
+
+def _pairs(seen: _Seen, terms: Terms) -> Part:
+    places = seen.places("pair")
+    first = seen.first[places]
+    both = torch.stack([first, first + 1], 1)
+    lengths = seen.lengths[both]
+    policy, reference = seen.policy[both], seen.reference[both]
+    if terms.length_alpha != 1:
+        mine = seen.tokens(places)
+        policy, reference = (
+            desensitised(values[mine], lengths, terms.length_alpha) for values in (seen.logprobs, seen.base)
+        )
+    columns = (Both(*values.unbind(1)) for values in (policy, reference))
+    out = dpo(*columns, terms.form, seen.weights[places], Both(*lengths.unbind(1)))
+    return out.loss, places, out.losses, out.margins
+
+
+def _thumbs(seen: _Seen, terms: Terms) -> Part:
+    places = seen.places("thumb")
+    first = seen.first[places]
+    ups = torch.tensor([lesson.up for lesson in seen.lessons if lesson.kind == "thumb"], dtype=torch.bool)
+    ratios = seen.policy[first] - seen.reference[first]
+    out = kto(ratios, ups, terms.form.beta, terms.z0, terms.balance, seen.weights[places])
+    return out.loss, places, out.losses, out.margins
+
+
+def _demonstrations(seen: _Seen, terms: Terms) -> Part:
+    places = seen.places("demonstration")
+    first = seen.first[places]
+    out = sft(seen.policy[first], seen.lengths[first].float(), seen.weights[places])
+    return out.loss, places, out.losses, torch.full((len(places),), torch.nan)
