@@ -99,14 +99,19 @@ class Correction(Example):
         worse = {self.response_ids: self.version} | {p.rejected_ids: p.rejected_version for p in beaten}
         worse.pop(ids, None)
         common: dict[str, Any] = {name: getattr(self, name) for name in Example.__dataclass_fields__}
+        marks: list[dict[str, Any]] = [
+            {"id": f"{self.id}/{n}" if n else self.id, "weight": self.weight / len(worse)}
+            for n in range(len(worse))
+        ]
         pairs = [
             Preference(
-                **(common | {"id": f"{self.id}/{n}" if n else self.id, "weight": self.weight / len(worse)}),
+                **(common | mark),
                 chosen_ids=ids, rejected_ids=rejected, rejected_version=version, strength=1.0,
             )
-            for n, (rejected, version) in enumerate(worse.items())
+            for mark, (rejected, version) in zip(marks, worse.items(), strict=True)
         ]  # fmt: skip
-        return *pairs, Demonstration(**(common | {"id": f"{self.id}/text"}), response_ids=ids)
+        common["id"] = f"{self.id}/text"
+        return *pairs, Demonstration(**common, response_ids=ids)
 
     def _was_chosen(self, other: Preference) -> bool:
         same = (other.user, other.prompt_ids) == (self.user, self.prompt_ids)

@@ -121,8 +121,7 @@ def _pairs(seen: _Seen, terms: Terms) -> Part:
         policy, reference = (
             desensitised(values[mine], lengths, terms.length_alpha) for values in (seen.logprobs, seen.base)
         )
-    columns = (Both(*values.unbind(1)) for values in (policy, reference))
-    out = dpo(*columns, terms.form, seen.weights[places], Both(*lengths.unbind(1)))
+    out = dpo(_both(policy), _both(reference), terms.form, seen.weights[places], _both(lengths))
     return out.loss, places, out.losses, out.margins
 
 
@@ -140,3 +139,8 @@ def _demonstrations(seen: _Seen, terms: Terms) -> Part:
     first = seen.first[places]
     out = sft(seen.policy[first], seen.lengths[first].float(), seen.weights[places])
     return out.loss, places, out.losses, torch.full((len(places),), torch.nan)
+
+
+def _both(columns: Tensor) -> Both:
+    """Chosen and rejected, side by side as [pairs, 2]."""
+    return Both(columns[:, 0], columns[:, 1])

@@ -82,9 +82,9 @@ class PreparedStore:
         for batch in batches(new.values(), token_budget):
             states, logprobs, features = _run(backbone, batch)
             reference = sum_by_response(logprobs, batch)
-            rows = batch.tokens // batch.token_ids.shape[1]
+            row_of = batch.tokens // batch.token_ids.shape[1]
             for index, (id, length) in enumerate(zip(batch.ids, batch.lengths, strict=True)):
-                mine = rows == index
+                mine = row_of == index
                 first = int(batch.owners[mine][0])
                 part = slice(first, first + len(new[id].responses))
                 kept = states[index, :length].clone()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from learner.losses.terms import Both, PerPair, Scalar, cross_entropy, total
@@ -92,7 +90,7 @@ def _logistic(margins: PerPair, form: DpoForm) -> PerPair:
     return cross_entropy(margins, eps if form.variant == "conservative" else 0.0)
 
 
-def _squared(ratios: Both, beta: float, lengths: Both | None) -> Float[Tensor, pairs]:
+def _squared(ratios: Both, beta: float, lengths: Both | None) -> PerPair:
     if lengths is not None:
         ratios = Both(ratios.chosen / lengths.chosen, ratios.rejected / lengths.rejected)
     return (ratios.chosen - ratios.rejected - 1 / (2 * beta)) ** 2

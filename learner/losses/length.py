@@ -6,9 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+PerToken = Float[Tensor, "tokens"]
+
 
 def desensitised(
-    logprobs: Float[Tensor, tokens], lengths: Int[Tensor, "pairs two"], alpha: float
+    logprobs: PerToken, lengths: Int[Tensor, "pairs two"], alpha: float
 ) -> Float[Tensor, "pairs two"]:
     """The tail by which one response is longer than the other counts alpha, so length alone earns less.
 

@@ -18,6 +18,8 @@ from learner.losses.terms import (
     total,
 )
 
+PerRanking = Float[Tensor, "rankings"]
+
 
 class BradleyTerryLoss(NamedTuple):
     """`loss` is a scalar to minimise; the others are one number a pair, without gradient."""
@@ -70,7 +72,7 @@ def bradley_terry(
 
 
 def ranked(
-    rewards: Float[Tensor, "rankings k"], weights: Float[Tensor, rankings] | None = None, beta: float = 1.0
+    rewards: Float[Tensor, "rankings k"], weights: PerRanking | None = None, beta: float = 1.0
 ) -> BradleyTerryLoss:
     """A ranking of K is all its C(K, 2) pairs, which together weigh as much as one judgement.
 
