@@ -201,7 +201,7 @@ def kill_while_it_writes(path: Path, name: str, after: int) -> list[str]:
     return acknowledged + whole.split()
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_nothing_acknowledged_is_lost_when_the_writing_process_is_killed(tmp_path: Path, kills: int) -> None:
     chance, path, told = random.Random(7), tmp_path / "events.db", set[str]()
     for number in range(kills):

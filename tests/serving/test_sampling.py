@@ -32,7 +32,7 @@ def test_a_word_without_probability_is_never_drawn(uniform: float) -> None:
     assert token == (13 if uniform < 0.5 else 14)
 
 
-@pytest.mark.parametrize("vocabulary", [49_152, 50_257])
+@pytest.mark.parametrize("vocabulary", [49_152, 1_009])
 def test_frequencies_are_the_probabilities(vocabulary: int) -> None:
     """Pearson's χ² of 4,000 draws over 20 bins of equal mass: mean 19, above 43.8 once in a thousand."""
     torch.manual_seed(1)
