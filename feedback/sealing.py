@@ -51,7 +51,12 @@ class Key:
 
 def owner_of(event: Event) -> str:
     """Whose key an event is sealed with: tenant and pseudonym; events of nobody share one key a tenant."""
-    return f"{event.tenant}/{event.user}"
+    return owner(event.tenant, event.user)
+
+
+def owner(tenant: str, user: str) -> str:
+    """A person as the key store names them; `user` is empty for nobody."""
+    return f"{tenant}/{user}"
 
 
 def has_content(event: Event) -> bool:

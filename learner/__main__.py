@@ -13,6 +13,7 @@ from threading import Event
 
 from heliotrope.config import Config, load
 from heliotrope.errors import HeliotropeError
+from heliotrope.identity import DEFAULT_TENANT
 
 
 def main() -> int:
@@ -23,10 +24,17 @@ def main() -> int:
     parser.add_argument("verb", nargs="?", choices=("run", "replay", "retrain"), default="run",
                         help="replay: make the training set again from the log; retrain: make a version again")  # fmt: skip
     parser.add_argument("version", nargs="?", help="for retrain, such as policy-v3")
+    parser.add_argument(
+        "--without",
+        default="",
+        metavar="USER",
+        help="retrain: a successor that never learned from this pseudonym",
+    )
+    parser.add_argument("--tenant", default=DEFAULT_TENANT, help="with --without: the person's tenant")
     arguments = parser.parse_args()
-    if (arguments.verb == "retrain") != bool(arguments.version):
+    if (arguments.verb == "retrain") != (bool(arguments.version) ^ bool(arguments.without)):
         parser.error(
-            "name a version with retrain, and with nothing else: python -m learner retrain policy-v3"
+            "name a version or a person with retrain, and with nothing else: retrain policy-v3, or retrain --without USER"
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stop = Event()
@@ -45,6 +53,8 @@ def main() -> int:
 
         if arguments.verb == "replay":
             return verbs.replay(config)
+        if arguments.without:
+            return verbs.retrain_without(config, arguments.without, arguments.tenant)
         if arguments.verb == "retrain":
             return verbs.retrain(config, arguments.version)
         learn(config, stop)

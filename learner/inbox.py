@@ -79,6 +79,11 @@ class Inbox:
         return sorted(newest_first, key=lambda ids: ids in trained)[:limit]
 
     @property
+    def log(self) -> Log:
+        """What it reads."""
+        return self._log
+
+    @property
     def live(self) -> str:
         """The version that serves now, as far as the log says."""
         return self.table.live.version

@@ -70,14 +70,15 @@ class Parts:
         self.secrets.close()
 
 
-def run(parts: Parts, stop: Event) -> None:
-    """Until told to stop: wait for enough news, then make one version of all that is known.
+def run(parts: Parts, stop: Event, between: Callable[[Parts], object] = lambda parts: None) -> None:
+    """Until told to stop: wait for enough news, then make one version of all that is known. between: run before each look.
 
     A turn that fails changes nothing and is tried again, later each time: the feedback is in the log.
     """
     failures = 0
     while not stop.is_set():
         try:
+            between(parts)
             parts.inbox.read()
             preferences = known(parts)
             if len(parts.inbox.fresh(preferences)) < parts.config.learner.min_new:
@@ -103,11 +104,15 @@ def known(parts: Parts) -> list[Teaching]:
     return [e for e in parts.inbox.examples() if isinstance(e, Teaching)]
 
 
-def update(parts: Parts, preferences: list[Teaching]) -> PolicyVersion:
-    """One turn of the loop: a judged, published version. Raises Unavailable when serving cannot draw samples."""
+def update(parts: Parts, preferences: list[Teaching], parent: str = "") -> PolicyVersion:
+    """One turn of the loop: a judged, published version. parent: what to start from; empty: what is live.
+
+    Raises Unavailable when serving cannot draw samples.
+    """
     config, backbone = parts.config, parts.backbone
     positions, now = dict(parts.inbox.positions), time.time()
-    parent = start_from_live(parts)
+    parent = parent or parts.inbox.live
+    start_from(parts, parent)
     pairs = [p for p in preferences if isinstance(p, Preference)]
     parts.reward.keep(pairs, now)
     parts.store.record(parts.reward.learn(pairs, now))
@@ -165,13 +170,6 @@ def await_decision(parts: Parts, version: str, stop: Event) -> None:
         standing = parts.inbox.table.standings.get(version)
         if (standing and standing.state != CANDIDATE) or stop.wait(1.0):
             return
-
-
-def start_from_live(parts: Parts) -> str:
-    """Load the live version's weights as parent and starting point; its name."""
-    live = parts.inbox.live
-    start_from(parts, live)
-    return live
 
 
 def start_from(parts: Parts, version: str) -> None:

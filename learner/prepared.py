@@ -5,7 +5,7 @@ The reference is always base, and the layers below the adapters never change, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -46,6 +46,12 @@ class PreparedStore:
 
     def __getitem__(self, id: str) -> Prepared:
         return self._items[id]
+
+    def retain(self, ids: Collection[str]) -> None:
+        """Forget all examples but these."""
+        for id in self._items.keys() - set(ids):
+            del self._items[id]
+            self._free += self._with_states.pop(id, 0)
 
     def reference(self, batch: Batch) -> PerResponse:
         """Reference log-probabilities of a batch's responses, nats."""

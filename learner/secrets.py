@@ -36,6 +36,11 @@ class ServingSecrets:
         """Drop every key: those that there still are can be asked for again."""
         self._known.clear()
 
+    def pending(self) -> list[str]:
+        """Erasures that the learner has not confirmed yet. Raises Unavailable."""
+        request = privacy_pb2.ListErasuresRequest(program="learner")
+        return list(self._call(self._stub.ListErasures, request).erasure_ids)
+
     def confirm(self, erasure_id: str) -> None:
         """Tell serving that the learner holds nothing of an erased person any more. Raises Unavailable."""
         request = privacy_pb2.ConfirmErasureRequest(erasure_id=erasure_id, program="learner")

@@ -36,6 +36,7 @@ from serving.journal import Journal
 from serving.keys import KeyStore
 from serving.listeners import Services
 from serving.policy_desk import PolicyDesk
+from serving.privacy import Privacy
 from serving.read_models import ReadModels
 from serving.recovery import recover
 from serving.reply import Replies
@@ -127,22 +128,37 @@ def _wire(
         replies.stop,
         available,
     )
-    tickets = Tickets(key)
+    tickets, privacy = Tickets(key), Privacy(journal, keys, replies)
+    replies.allows = privacy.allows
     samples = Samples(engine, chat, gate, limits, config.serving.sampler_streams, vocabulary, routes.named)
     public, private = (partial(_caller, key=key, private=p) for p in (False, True))
     services = Services(
         chat=ChatService(replies, tickets, public),
-        feedback=FeedbackService(Votes(journal, tickets, conversations, replies.tokens_sent), public),
+        feedback=FeedbackService(
+            Votes(journal, tickets, conversations, replies.tokens_sent), privacy, public
+        ),
         private_chat=ChatService(replies, tickets, private),
         policy=PolicyService(desk),
         sampler=SamplerService(samples, routes.release_shadow),
         ingest=IngestService(Ingest(journal, chat, key), private),
         admin=AdminService(
-            desk, replies, journal, engine, Exports(journal, chat, config.learner.held_out), views
+            desk,
+            replies,
+            journal,
+            engine,
+            Exports(journal, chat, config.learner.held_out),
+            views,
+            privacy,
+            private,
         ),
-        privacy=PrivacyService(keys),
+        privacy=PrivacyService(privacy),
     )
-    recovery = partial(recover, journal, conversations, shared, chat.envelope)
+
+    async def recovery() -> int:
+        lost = await recover(journal, conversations, shared, chat.envelope)
+        await privacy.recover()
+        return lost
+
     return Server(
         config.serving, engine, swapper, desk, replies, services, available, recovery, contextlib.ExitStack()
     )

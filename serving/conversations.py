@@ -84,6 +84,12 @@ class Conversations:
         while len(self._held) > self._limit:
             self._held.popitem(last=False)
 
+    def forget(self, tenant: str, user: str) -> None:
+        """Drop all conversations of a person."""
+        mine = [id for id, held in self._held.items() if (held.tenant, held.user) == (tenant, user)]
+        for id in mine:
+            del self._held[id]
+
     def finish(self, conversation_id: str, response_id: str, text: str) -> None:
         """Record an answer's text, complete or as far as it got."""
         held = self._held.get(conversation_id)

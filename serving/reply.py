@@ -18,6 +18,7 @@ from heliotrope.v1 import chat_pb2, common_pb2, events_pb2
 from serving.admission import admit
 from serving.answer import Answer, Draft
 from serving.ask import Ask, Limits, Plan, response_id
+from serving.caller import Caller
 from serving.comparisons import SIDES, Comparisons
 from serving.conversations import Conversations, history_of
 from serving.engine import Engine, Sampling, check_room
@@ -31,7 +32,8 @@ MAX_EVENT = 900 * 1024
 
 @dataclass
 class Replies:
-    """Opens replies and knows those in flight. changed: called when their number has changed."""
+    """Opens replies and knows those in flight. changed: called when their number has changed. allows: whether a person
+    lets what they give be learned from."""
 
     engine: Engine
     format: ChatFormat
@@ -42,6 +44,7 @@ class Replies:
     shared: SharedItems
     limits: Limits
     changed: Callable[[], None] = lambda: None
+    allows: Callable[[Caller], bool] = lambda caller: True
     running: dict[str, Answer] = field(default_factory=dict)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     _asking: set[str] = field(default_factory=set)
@@ -86,7 +89,8 @@ class Replies:
         prompt_ids = await asyncio.to_thread(self.format.prompt_ids, messages)
         sampling = self._sampling(ask, prompt_ids, messages)
         await self.routes.prepare(ask.policy)
-        origin = Origin(ask.caller, conversation_id, ask.source, ask.purpose, ask.consent)
+        consent = ask.consent and self.allows(ask.caller)
+        origin = Origin(ask.caller, conversation_id, ask.source, ask.purpose, consent)
         return Plan(ask, conversation_id, parent, tuple(messages), tuple(prompt_ids), sampling, origin)
 
     def _refuse_repeat(self, ask: Ask) -> None:

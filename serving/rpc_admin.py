@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import grpc
@@ -13,13 +13,16 @@ import grpc
 from feedback.cases import source_name
 from feedback.inspection import Reason
 from feedback.relay import Relay
-from heliotrope.errors import InvalidInput, Unimplemented
+from heliotrope.errors import InvalidInput
+from heliotrope.identity import check_user_id
 from heliotrope.policies import BASE
 from heliotrope.v1 import admin_pb2, admin_pb2_grpc
+from serving.caller import Caller
 from serving.engine import Engine
 from serving.exports import Exports
 from serving.journal import Journal
 from serving.policy_desk import PolicyDesk
+from serving.privacy import Privacy
 from serving.read_models import ReadModels
 from serving.reply import Replies
 
@@ -37,6 +40,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     engine: Engine
     exports: Exports
     read_models: ReadModels
+    privacy: Privacy
+    caller: Callable[[grpc.aio.ServicerContext], Caller]
     relay: Relay | None = None
     ready_at: float = field(default_factory=time.monotonic)
     engine_start_seconds: float = 0.0
@@ -140,10 +145,10 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     async def Forget(
         self, request: admin_pb2.ForgetRequest, context: grpc.aio.ServicerContext
     ) -> admin_pb2.ForgetResponse:
-        """Not built yet."""
-        raise Unimplemented(
-            "Forget is not built yet; until it is, stop both programs and delete the state folder"
-        )
+        """Erase what a person gave."""
+        tenant = self.caller(context).tenant
+        person = Caller(tenant, check_user_id(request.user))
+        return admin_pb2.ForgetResponse(erasure_id=await self.privacy.forget(person, request.request_id))
 
 
 def _outbox(relay: Relay) -> admin_pb2.OutboxStatus:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import grpc
 
-from heliotrope.errors import Unimplemented
 from heliotrope.v1 import feedback_pb2, feedback_pb2_grpc
 from serving.caller import Caller
+from serving.privacy import Privacy
 from serving.votes import Votes
 
 
@@ -18,6 +18,7 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
     """People's judgements. caller: who makes a call, from its context."""
 
     votes: Votes
+    privacy: Privacy
     caller: Callable[[grpc.aio.ServicerContext], Caller]
 
     async def GiveFeedback(
@@ -38,10 +39,17 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
         repeated = await self.votes.retract(request, self.caller(context).identified())
         return feedback_pb2.RetractFeedbackResponse(repeated=repeated)
 
+    async def SetConsent(
+        self, request: feedback_pb2.SetConsentRequest, context: grpc.aio.ServicerContext
+    ) -> feedback_pb2.SetConsentResponse:
+        """Give or withdraw consent."""
+        person = self.caller(context).identified()
+        repeated = await self.privacy.set_consent(person, request.request_id, request.may_learn)
+        return feedback_pb2.SetConsentResponse(repeated=repeated)
+
     async def ForgetMe(
         self, request: feedback_pb2.ForgetMeRequest, context: grpc.aio.ServicerContext
     ) -> feedback_pb2.ForgetMeResponse:
-        """Not built yet."""
-        raise Unimplemented(
-            "ForgetMe is not built yet; until it is, ask the operator, and send consent = false with each chat"
-        )
+        """Erase what the caller gave."""
+        person = self.caller(context).identified()
+        return feedback_pb2.ForgetMeResponse(erasure_id=await self.privacy.forget(person, request.request_id))

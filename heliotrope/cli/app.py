@@ -186,6 +186,30 @@ def import_(
 
 
 @app.command()
+def forget(
+    user: Annotated[
+        str, typer.Argument(help="The person's pseudonym, as `feedback tail` and exports show it.")
+    ],
+    private: Private = PRIVATE_ADDRESS,
+) -> None:
+    """Erase what a person gave: unreadable at once, everywhere. Cannot be undone."""
+    from heliotrope.cli import forget as command
+
+    command.forget(user, private)
+
+
+@app.command()
+def erasure(
+    erasure_id: Annotated[str, typer.Argument(help="What `forget` or ForgetMe gave.")],
+    private: Private = PRIVATE_ADDRESS,
+) -> None:
+    """Show how far an erasure is, and which versions had learned from the person."""
+    from heliotrope.cli import forget as command
+
+    command.progress(erasure_id, private)
+
+
+@app.command()
 def simulate(
     people: Annotated[int, typer.Option(min=1, max=10_000, help="How many there are.")] = 100,
     comparisons: Annotated[int, typer.Option(min=1, max=100_000, help="How many they judge in all.")] = 300,

@@ -133,7 +133,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Forget(self, request, context):
-        """Forget erases what a person gave. Not built yet: UNIMPLEMENTED.
+        """Forget erases what a person gave, as ForgetMe does. Errors: INVALID_ARGUMENT (no pseudonym).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

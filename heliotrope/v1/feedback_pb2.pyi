@@ -115,6 +115,20 @@ class RetractFeedbackResponse(_message.Message):
     repeated: bool
     def __init__(self, repeated: _Optional[bool] = ...) -> None: ...
 
+class SetConsentRequest(_message.Message):
+    __slots__ = ("request_id", "may_learn")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MAY_LEARN_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    may_learn: bool
+    def __init__(self, request_id: _Optional[str] = ..., may_learn: _Optional[bool] = ...) -> None: ...
+
+class SetConsentResponse(_message.Message):
+    __slots__ = ("repeated",)
+    REPEATED_FIELD_NUMBER: _ClassVar[int]
+    repeated: bool
+    def __init__(self, repeated: _Optional[bool] = ...) -> None: ...
+
 class ForgetMeRequest(_message.Message):
     __slots__ = ("request_id",)
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]

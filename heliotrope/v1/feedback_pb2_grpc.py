@@ -45,6 +45,11 @@ class FeedbackServiceStub:
                 request_serializer=heliotrope_dot_v1_dot_feedback__pb2.RetractFeedbackRequest.SerializeToString,
                 response_deserializer=heliotrope_dot_v1_dot_feedback__pb2.RetractFeedbackResponse.FromString,
                 _registered_method=True)
+        self.SetConsent = channel.unary_unary(
+                '/heliotrope.v1.FeedbackService/SetConsent',
+                request_serializer=heliotrope_dot_v1_dot_feedback__pb2.SetConsentRequest.SerializeToString,
+                response_deserializer=heliotrope_dot_v1_dot_feedback__pb2.SetConsentResponse.FromString,
+                _registered_method=True)
         self.ForgetMe = channel.unary_unary(
                 '/heliotrope.v1.FeedbackService/ForgetMe',
                 request_serializer=heliotrope_dot_v1_dot_feedback__pb2.ForgetMeRequest.SerializeToString,
@@ -72,8 +77,16 @@ class FeedbackServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetConsent(self, request, context):
+        """SetConsent says whether what the caller gave, and gives from now on, may be learned from. The last word counts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ForgetMe(self, request, context):
-        """ForgetMe asks for erasure of all that the caller gave. Not built yet: UNIMPLEMENTED.
+        """ForgetMe asks for erasure of all that the caller gave: unreadable when it returns, wherever it lies; done once the
+        learner has deleted what it derived. Cannot be undone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,6 +104,11 @@ def add_FeedbackServiceServicer_to_server(servicer, server):
                     servicer.RetractFeedback,
                     request_deserializer=heliotrope_dot_v1_dot_feedback__pb2.RetractFeedbackRequest.FromString,
                     response_serializer=heliotrope_dot_v1_dot_feedback__pb2.RetractFeedbackResponse.SerializeToString,
+            ),
+            'SetConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetConsent,
+                    request_deserializer=heliotrope_dot_v1_dot_feedback__pb2.SetConsentRequest.FromString,
+                    response_serializer=heliotrope_dot_v1_dot_feedback__pb2.SetConsentResponse.SerializeToString,
             ),
             'ForgetMe': grpc.unary_unary_rpc_method_handler(
                     servicer.ForgetMe,
@@ -153,6 +171,33 @@ class FeedbackService:
             '/heliotrope.v1.FeedbackService/RetractFeedback',
             heliotrope_dot_v1_dot_feedback__pb2.RetractFeedbackRequest.SerializeToString,
             heliotrope_dot_v1_dot_feedback__pb2.RetractFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heliotrope.v1.FeedbackService/SetConsent',
+            heliotrope_dot_v1_dot_feedback__pb2.SetConsentRequest.SerializeToString,
+            heliotrope_dot_v1_dot_feedback__pb2.SetConsentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheliotrope/v1/privacy.proto\x12\rheliotrope.v1\"\x1d\n\x0eGetKeysRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\"\'\n\tPersonKey\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0e\n\x06secret\x18\x02 \x01(\x0c\"9\n\x0fGetKeysResponse\x12&\n\x04keys\x18\x01 \x03(\x0b\x32\x18.heliotrope.v1.PersonKey\"<\n\x15\x43onfirmErasureRequest\x12\x12\n\nerasure_id\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\"\x18\n\x16\x43onfirmErasureResponse\"\'\n\x11GetErasureRequest\x12\x12\n\nerasure_id\x18\x01 \x01(\t\"R\n\x12GetErasureResponse\x12\x0c\n\x04\x64one\x18\x01 \x03(\t\x12\x17\n\x0fpolicy_versions\x18\x02 \x03(\t\x12\x15\n\rreward_models\x18\x03 \x03(\t2\x8c\x02\n\x0ePrivacyService\x12H\n\x07GetKeys\x12\x1d.heliotrope.v1.GetKeysRequest\x1a\x1e.heliotrope.v1.GetKeysResponse\x12]\n\x0e\x43onfirmErasure\x12$.heliotrope.v1.ConfirmErasureRequest\x1a%.heliotrope.v1.ConfirmErasureResponse\x12Q\n\nGetErasure\x12 .heliotrope.v1.GetErasureRequest\x1a!.heliotrope.v1.GetErasureResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheliotrope/v1/privacy.proto\x12\rheliotrope.v1\"\x1d\n\x0eGetKeysRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\"\'\n\tPersonKey\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0e\n\x06secret\x18\x02 \x01(\x0c\"9\n\x0fGetKeysResponse\x12&\n\x04keys\x18\x01 \x03(\x0b\x32\x18.heliotrope.v1.PersonKey\"<\n\x15\x43onfirmErasureRequest\x12\x12\n\nerasure_id\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\"\x18\n\x16\x43onfirmErasureResponse\"&\n\x13ListErasuresRequest\x12\x0f\n\x07program\x18\x01 \x01(\t\"+\n\x14ListErasuresResponse\x12\x13\n\x0b\x65rasure_ids\x18\x01 \x03(\t\"\'\n\x11GetErasureRequest\x12\x12\n\nerasure_id\x18\x01 \x01(\t\"R\n\x12GetErasureResponse\x12\x0c\n\x04\x64one\x18\x01 \x03(\t\x12\x17\n\x0fpolicy_versions\x18\x02 \x03(\t\x12\x15\n\rreward_models\x18\x03 \x03(\t2\xe5\x02\n\x0ePrivacyService\x12H\n\x07GetKeys\x12\x1d.heliotrope.v1.GetKeysRequest\x1a\x1e.heliotrope.v1.GetKeysResponse\x12]\n\x0e\x43onfirmErasure\x12$.heliotrope.v1.ConfirmErasureRequest\x1a%.heliotrope.v1.ConfirmErasureResponse\x12W\n\x0cListErasures\x12\".heliotrope.v1.ListErasuresRequest\x1a#.heliotrope.v1.ListErasuresResponse\x12Q\n\nGetErasure\x12 .heliotrope.v1.GetErasureRequest\x1a!.heliotrope.v1.GetErasureResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,10 +41,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONFIRMERASUREREQUEST']._serialized_end=237
   _globals['_CONFIRMERASURERESPONSE']._serialized_start=239
   _globals['_CONFIRMERASURERESPONSE']._serialized_end=263
-  _globals['_GETERASUREREQUEST']._serialized_start=265
-  _globals['_GETERASUREREQUEST']._serialized_end=304
-  _globals['_GETERASURERESPONSE']._serialized_start=306
-  _globals['_GETERASURERESPONSE']._serialized_end=388
-  _globals['_PRIVACYSERVICE']._serialized_start=391
-  _globals['_PRIVACYSERVICE']._serialized_end=659
+  _globals['_LISTERASURESREQUEST']._serialized_start=265
+  _globals['_LISTERASURESREQUEST']._serialized_end=303
+  _globals['_LISTERASURESRESPONSE']._serialized_start=305
+  _globals['_LISTERASURESRESPONSE']._serialized_end=348
+  _globals['_GETERASUREREQUEST']._serialized_start=350
+  _globals['_GETERASUREREQUEST']._serialized_end=389
+  _globals['_GETERASURERESPONSE']._serialized_start=391
+  _globals['_GETERASURERESPONSE']._serialized_end=473
+  _globals['_PRIVACYSERVICE']._serialized_start=476
+  _globals['_PRIVACYSERVICE']._serialized_end=833
 # @@protoc_insertion_point(module_scope)

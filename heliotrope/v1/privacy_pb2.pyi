@@ -38,6 +38,18 @@ class ConfirmErasureResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class ListErasuresRequest(_message.Message):
+    __slots__ = ("program",)
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    program: str
+    def __init__(self, program: _Optional[str] = ...) -> None: ...
+
+class ListErasuresResponse(_message.Message):
+    __slots__ = ("erasure_ids",)
+    ERASURE_IDS_FIELD_NUMBER: _ClassVar[int]
+    erasure_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, erasure_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class GetErasureRequest(_message.Message):
     __slots__ = ("erasure_id",)
     ERASURE_ID_FIELD_NUMBER: _ClassVar[int]

@@ -45,6 +45,11 @@ class PrivacyServiceStub:
                 request_serializer=heliotrope_dot_v1_dot_privacy__pb2.ConfirmErasureRequest.SerializeToString,
                 response_deserializer=heliotrope_dot_v1_dot_privacy__pb2.ConfirmErasureResponse.FromString,
                 _registered_method=True)
+        self.ListErasures = channel.unary_unary(
+                '/heliotrope.v1.PrivacyService/ListErasures',
+                request_serializer=heliotrope_dot_v1_dot_privacy__pb2.ListErasuresRequest.SerializeToString,
+                response_deserializer=heliotrope_dot_v1_dot_privacy__pb2.ListErasuresResponse.FromString,
+                _registered_method=True)
         self.GetErasure = channel.unary_unary(
                 '/heliotrope.v1.PrivacyService/GetErasure',
                 request_serializer=heliotrope_dot_v1_dot_privacy__pb2.GetErasureRequest.SerializeToString,
@@ -70,6 +75,13 @@ class PrivacyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListErasures(self, request, context):
+        """ListErasures gives those that a program has not confirmed yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetErasure(self, request, context):
         """GetErasure tells how far an erasure is, and which versions had learned from the person. Errors: NOT_FOUND.
         """
@@ -89,6 +101,11 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
                     servicer.ConfirmErasure,
                     request_deserializer=heliotrope_dot_v1_dot_privacy__pb2.ConfirmErasureRequest.FromString,
                     response_serializer=heliotrope_dot_v1_dot_privacy__pb2.ConfirmErasureResponse.SerializeToString,
+            ),
+            'ListErasures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListErasures,
+                    request_deserializer=heliotrope_dot_v1_dot_privacy__pb2.ListErasuresRequest.FromString,
+                    response_serializer=heliotrope_dot_v1_dot_privacy__pb2.ListErasuresResponse.SerializeToString,
             ),
             'GetErasure': grpc.unary_unary_rpc_method_handler(
                     servicer.GetErasure,
@@ -151,6 +168,33 @@ class PrivacyService:
             '/heliotrope.v1.PrivacyService/ConfirmErasure',
             heliotrope_dot_v1_dot_privacy__pb2.ConfirmErasureRequest.SerializeToString,
             heliotrope_dot_v1_dot_privacy__pb2.ConfirmErasureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListErasures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heliotrope.v1.PrivacyService/ListErasures',
+            heliotrope_dot_v1_dot_privacy__pb2.ListErasuresRequest.SerializeToString,
+            heliotrope_dot_v1_dot_privacy__pb2.ListErasuresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,6 +29,7 @@ from heliotrope.v1 import (
     feedback_pb2_grpc,
     ingest_pb2_grpc,
     policy_pb2_grpc,
+    privacy_pb2_grpc,
     sampler_pb2_grpc,
 )
 from serving.build import build
@@ -145,6 +146,7 @@ class World:
         self.private_chats = chat_pb2_grpc.ChatServiceStub(self.private)
         self.policies = policy_pb2_grpc.PolicyServiceStub(self.private)
         self.samples = sampler_pb2_grpc.SamplerServiceStub(self.private)
+        self.privacy = privacy_pb2_grpc.PrivacyServiceStub(self.private)
         self.admin = admin_pb2_grpc.AdminServiceStub(self.private)
         self.ingest = ingest_pb2_grpc.IngestServiceStub(self.private)
         self.registry = Registry(self.config.paths.registry)
@@ -196,11 +198,13 @@ async def rest(call) -> list[chat_pb2.ChatResponse]:
 
 
 @asynccontextmanager
-async def running(state: Path, *overrides: str, engine: ScriptedEngine | None = None) -> AsyncIterator[World]:
+async def running(
+    state: Path, *overrides: str, engine: ScriptedEngine | None = None, chat: ChatFormat | None = None
+) -> AsyncIterator[World]:
     """Start, hand over, drain, stop."""
-    chat = small_format()
+    chat = chat or small_format()
     engine, config = engine or scripted_engine(chat), settings(state, *overrides)
-    server = build(config, engine=engine, chat=chat, vocabulary=258)
+    server = build(config, engine=engine, chat=chat, vocabulary=max(258, chat.end_id + 1))
     try:
         await server.start()
         async with (

@@ -245,11 +245,11 @@ PRIVATE = [
     ("roll back the base", lambda w: w.policies.RollBackPolicy(policy_pb2.RollBackPolicyRequest()), WRONG_STATE, "base"),
     ("long reason", lambda w: w.policies.RollBackPolicy(policy_pb2.RollBackPolicyRequest(reason="x" * 1025)), INVALID, "1025"),
     ("ResumeChat", lambda w: rest(w.chats.ResumeChat(chat_pb2.ResumeChatRequest())), UNBUILT, "Chat"),
-    ("ForgetMe", lambda w: w.votes.ForgetMe(feedback_pb2.ForgetMeRequest()), UNBUILT, "operator"),
     ("ingest without a role", lambda w: w.ingest.IngestFeedback(ingest_pb2.IngestFeedbackRequest()), DENIED, "x-heliotrope-role"),
     ("ingest nothing", lambda w: w.ingest.IngestFeedback(ingest_pb2.IngestFeedbackRequest(), metadata=(("x-heliotrope-role", "import"),)), INVALID, "0 items"),
     ("export to nowhere", lambda w: rest(w.admin.Export(admin_pb2.ExportRequest(format="xml"))), INVALID, "dpo, kto, reward, sft"),
-    ("Forget", lambda w: w.admin.Forget(admin_pb2.ForgetRequest()), UNBUILT, "state folder"),
+    ("forget nobody", lambda w: w.admin.Forget(admin_pb2.ForgetRequest()), INVALID, "32 lower-case hex"),
+    ("forget without identity", lambda w: w.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="r")), NO_IDENTITY, "identity"),
 ]  # fmt: skip
 
 

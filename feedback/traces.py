@@ -1,0 +1,65 @@
+"""Which versions learned from a person: from the log's readable part and the registry's manifests."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from feedback.log import FEEDBACK, Log, read_all
+from heliotrope.errors import HeliotropeError
+from heliotrope.registry import Manifest, Registry
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Touched:
+    """policies: versions whose weights learned from the person, themselves or through a parent, oldest first.
+    reward_models: digests of the reward models that may have."""
+
+    policies: tuple[str, ...]
+    reward_models: tuple[str, ...]
+
+
+def touched(log: Log, registry: Registry, person: tuple[str, str]) -> Touched:
+    """From every readable manifest. A reward model counts as soon as it was fitted after the person's first vote:
+    it is fitted to all that stands, so none that learned from them is missed."""
+    votes, first = _votes(log, person)
+    manifests: dict[str, Manifest] = {}
+    for number in registry.versions():
+        try:
+            manifests[f"policy-v{number}"] = registry.read(number).manifest
+        except HeliotropeError as error:
+            logger.error("policy-v%d cannot be looked at for an erasure: %s", number, error)
+    return Touched(tuple(_policies(manifests, votes)), tuple(_rewards(manifests, first)))
+
+
+def _votes(log: Log, person: tuple[str, str]) -> tuple[set[str], dict[str, int]]:
+    """Ids of the person's judgements, and where the first lies in each place."""
+    ids, first = set[str](), dict[str, int]()
+    for record in read_all(log, FEEDBACK):
+        event = record.event
+        if event is not None and (event.tenant, event.user) == person and event.HasField("feedback_given"):
+            ids.add(event.event_id)
+            first[record.place] = min(first.get(record.place, record.offset), record.offset)
+    return ids, first
+
+
+def _policies(manifests: Mapping[str, Manifest], votes: Collection[str]) -> list[str]:
+    dirty: list[str] = []
+    for name, manifest in manifests.items():
+        own = any(id.partition("/")[0] in votes for id in manifest.example_ids)
+        if own or manifest.parent in dirty:
+            dirty.append(name)
+    return dirty
+
+
+def _rewards(manifests: Mapping[str, Manifest], first: Mapping[str, int]) -> list[str]:
+    digests = [
+        manifest.reward_model["digest"]
+        for manifest in manifests.values()
+        if "digest" in manifest.reward_model
+        and any(manifest.log_positions.get(place, 0) >= offset for place, offset in first.items())
+    ]
+    return list(dict.fromkeys(digests))

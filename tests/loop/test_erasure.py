@@ -1,0 +1,178 @@
+"""A person is learned from, then erased: nothing of what they said is left in any byte, and a clean successor can be made.
+
+Real files, sockets and both programs' parts; the engine is scripted and the model tiny.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from feedback.join import Joiner
+from feedback.log import read_all
+from heliotrope.chat import ChatFormat
+from heliotrope.identity import pseudonym
+from heliotrope.v1 import chat_pb2, events_pb2, feedback_pb2, privacy_pb2
+from learner.build import build
+from learner.erasure import heed, retrain_without
+from learner.loop import Parts, update
+from tests.learner.test_loop import model  # noqa: F401  a fixture
+from tests.learner.votes_log import ScriptedSampler
+from tests.loop.traces_of import in_files, in_rows, needles
+from tests.serving.running import ALICE, World, running
+from tests.serving.scripted_engine import ScriptedEngine, number
+
+ON = chat_pb2.COMPARISON_WISH_ON
+SAID, CORRECTED, COMMENTED, DRAWN = (
+    "zyxwcanary asked",
+    "quinnxcanary mended",
+    "vexilcanary noted",
+    "jumpqcanary drawn",
+)
+OTHERS = [(("x-heliotrope-user", f"{i:032x}"),) for i in range(12)]
+
+
+@asynccontextmanager
+async def world_of(folder: Path, state: Path) -> AsyncIterator[World]:
+    """Serving with the tiny model's format; whoever says SAID is answered DRAWN, others words that differ by request."""
+    chat = ChatFormat.load(folder)
+    drawn, said = chat.response_ids(DRAWN), chat.response_ids(SAID)
+
+    def script(prompt, adapter, name):
+        asked = any(list(prompt[i : i + len(said)]) == said for i in range(len(prompt)))
+        return [*(drawn if asked else []), *(300 + number(name, i) % 500 for i in range(5))]
+
+    engine = ScriptedEngine(script=script, eos=chat.end_id, max_model_len=512)
+    async with running(state, f'model.path="{folder}"', "lora.rank=4", "lora.first_layer=1",
+                       "learner.nice=0", engine=engine, chat=chat) as world:  # fmt: skip
+        yield world
+
+
+async def judge(world: World, message: str, who, **more: str) -> None:
+    """A comparison, won by A."""
+    answered = await world.chat(message, who=who, comparison=ON)
+    picked = feedback_pb2.Comparison(choice=feedback_pb2.CHOICE_A)
+    await world.give(answered.started.feedback_ticket, who=who, comparison=picked, **more)
+
+
+async def talk(world: World) -> None:
+    """Twelve people compare, and Alice, who says canary words in every way there is."""
+    for i, who in enumerate(OTHERS):
+        await judge(world, f"question {i}", who)
+    for i in range(3):
+        await judge(world, f"{SAID} {i}", ALICE, comment=COMMENTED)
+    one = await world.chat(SAID)
+    mended = feedback_pb2.Correction(response_id=one.ids[0], text=CORRECTED)
+    await world.give(one.started.feedback_ticket, correction=mended)
+
+
+def learner(world: World) -> Parts:
+    parts = build(world.config, lambda progress: None)
+    parts.sampler.close()
+    return replace(parts, sampler=ScriptedSampler())  # pyright: ignore[reportArgumentType]
+
+
+def learn(parts: Parts) -> str:
+    parts.inbox.read()
+    return update(parts, parts.inbox.preferences()).name
+
+
+def wanted(world: World, alice: str) -> dict[str, bytes]:
+    chat, keys = world.server.replies.format, world.server.services.privacy.privacy.keys
+    key = keys.current([f"default/{alice}"])[f"default/{alice}"]
+    words = [SAID, CORRECTED, COMMENTED, DRAWN]
+    return needles(words, [chat.response_ids(text) for text in words], [key.id, key.secret])
+
+
+def opened(world: World) -> str:
+    """All that serving can still read."""
+    store = world.server.replies.journal.store
+    return "".join(str(r.event) for topic in ("exchanges", "feedback") for r in read_all(store, topic))
+
+
+async def test_an_erased_person_is_in_no_byte_and_in_no_successor(model: Path, tmp_path: Path) -> None:  # noqa: F811
+    state = tmp_path / "state"
+    async with world_of(model, state) as world:
+        await talk(world)
+        parts = await asyncio.to_thread(learner, world)
+        assert await asyncio.to_thread(learn, parts) == "policy-v1"
+        alice = pseudonym(world.server.services.chat.tickets.key, "default", ALICE[0][1])
+        canaries = wanted(world, alice)
+        assert all(word in opened(world) for word in (SAID, CORRECTED, COMMENTED, DRAWN)), "it was there"
+        asked = await world.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="f"), metadata=ALICE)
+        await asyncio.to_thread(heed, parts)
+        how = await world.privacy.GetErasure(privacy_pb2.GetErasureRequest(erasure_id=asked.erasure_id))
+        assert (list(how.done), list(how.policy_versions)) == (["learner", "serving"], ["policy-v1"])
+        assert len(how.reward_models) == 1
+        assert "canary" not in opened(world)
+        assert in_rows(state, canaries) == [] and in_files(state, canaries) == []
+        assert not any("canary" in str(row) for row in parts.prepared._items.values())
+
+        votes = {e.event_id for e in world.events("feedback", "feedback_given") if e.user == alice}
+        clean = await asyncio.to_thread(retrain_without, parts, alice, "default")
+        assert (clean.manifest.parent, bool(votes.intersection(clean.manifest.example_ids))) == (
+            "policy-v0",
+            False,
+        )
+        after = await world.privacy.GetErasure(privacy_pb2.GetErasureRequest(erasure_id=asked.erasure_id))
+        assert list(after.policy_versions) == ["policy-v1"], "the successor is clean"
+        parts.close()
+    assert in_files(state, canaries) == [], "after everything was closed"
+
+
+async def test_what_a_stop_interrupted_is_finished_at_the_next_start(model: Path, tmp_path: Path) -> None:  # noqa: F811
+    async with world_of(model, tmp_path / "state") as world:
+        await judge(world, SAID, ALICE)
+        journal = world.server.replies.journal
+        vote = world.events("feedback", "feedback_given")[0]
+        event = events_pb2.Event(event_id="e1", tenant=vote.tenant, user=vote.user)
+        event.erasure_requested.erasure_id, event.erasure_requested.user = "e1", vote.user
+        await journal.commit(event)
+        assert SAID in opened(world)
+    async with world_of(model, tmp_path / "state") as world:
+        how = await world.privacy.GetErasure(privacy_pb2.GetErasureRequest(erasure_id="e1"))
+        assert list(how.done) == ["serving"] and SAID not in opened(world)
+
+
+async def test_others_and_later_words_of_an_erased_person_stay(model: Path, tmp_path: Path) -> None:  # noqa: F811
+    async with world_of(model, tmp_path / "state") as world:
+        await judge(world, "before", ALICE)
+        await judge(world, "other", OTHERS[1])
+        await world.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="f"), metadata=ALICE)
+        await world.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="f"), metadata=ALICE)
+        await judge(world, "after", ALICE)
+        left = opened(world)
+        assert "before" not in left and "other" in left and "after" in left
+        assert len(world.events("feedback", "erasure_requested")) == 1
+
+
+async def test_who_withdraws_consent_is_dropped_and_may_come_back(model: Path, tmp_path: Path) -> None:  # noqa: F811
+    def known(world: World) -> int:
+        joiner = Joiner(("human",), 0.15)
+        for topic in ("exchanges", "feedback"):
+            for record in read_all(world.server.replies.journal.store, topic):
+                joiner.add(record.event or events_pb2.Event())
+        return len(joiner.preferences())
+
+    async with world_of(model, tmp_path / "state") as world:
+        await judge(world, "one", ALICE)
+        counts = [known(world)]
+        for request_id, may_learn in (("a", False), ("b", True)):
+            request = feedback_pb2.SetConsentRequest(request_id=request_id, may_learn=may_learn)
+            await world.votes.SetConsent(request, metadata=ALICE)
+            await judge(world, f"while {may_learn}", ALICE)
+            counts.append(known(world))
+    assert counts == [1, 0, 2], "what was given while withdrawn carries no consent"
+
+
+@pytest.mark.parametrize("how", ["varint", "int32", "int64", "JSON", "JSON, compact"])
+def test_the_search_finds_token_ids_in_every_encoding(how: str, tmp_path: Path) -> None:
+    ids = (70_001, 300, 49_000)
+    canaries = needles(["word"], [ids], [b"k" * 32])
+    (tmp_path / "file").write_bytes(b"..." + canaries[f"ids 0 {how}"] + b"...")
+    assert any(how in found for found in in_files(tmp_path, canaries))
