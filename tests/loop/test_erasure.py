@@ -6,6 +6,7 @@ Real files, sockets and both programs' parts; the engine is scripted and the mod
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -85,8 +86,11 @@ def learn(parts: Parts) -> str:
 def wanted(world: World, alice: str) -> dict[str, bytes]:
     chat, keys = world.server.replies.format, world.server.services.privacy.privacy.keys
     key = keys.current([f"default/{alice}"])[f"default/{alice}"]
+    store = sqlite3.connect(world.config.paths.people_keys)
+    (wrapped,) = store.execute("SELECT wrapped FROM keys WHERE id = ?", (key.id,)).fetchone()
+    store.close()
     words = [SAID, CORRECTED, COMMENTED, DRAWN]
-    return needles(words, [chat.response_ids(text) for text in words], [key.id, key.secret])
+    return needles(words, [chat.response_ids(text) for text in words], [key.secret, wrapped])
 
 
 def opened(world: World) -> str:
@@ -104,6 +108,7 @@ async def test_an_erased_person_is_in_no_byte_and_in_no_successor(model: Path, t
         alice = pseudonym(world.server.services.chat.tickets.key, "default", ALICE[0][1])
         canaries = wanted(world, alice)
         assert all(word in opened(world) for word in (SAID, CORRECTED, COMMENTED, DRAWN)), "it was there"
+        assert in_files(state, canaries) == ["key 1 in keys/people.db"], "the key, wrapped, and nothing else"
         asked = await world.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="f"), metadata=ALICE)
         await asyncio.to_thread(heed, parts)
         how = await world.privacy.GetErasure(privacy_pb2.GetErasureRequest(erasure_id=asked.erasure_id))

@@ -8,6 +8,8 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
+
 from heliotrope.v1.events_pb2 import Event, ResponseServed
 
 
@@ -63,7 +65,7 @@ def _raw(value: object) -> bytes:
         return str(value).encode()
     try:
         return value + str(Event.FromString(value)).encode()
-    except ValueError:
+    except DecodeError:
         return value
 
 
