@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from feedback.log import FEEDBACK, Log, read_all
@@ -23,8 +23,8 @@ class Touched:
 
 
 def touched(log: Log, registry: Registry, person: tuple[str, str]) -> Touched:
-    """From every readable manifest. A reward model counts as soon as it was fitted after the person's first vote:
-    it is fitted to all that stands, so none that learned from them is missed."""
+    """From every readable manifest. A reward model is fitted anew for each version; where an older manifest does not say
+    to what, it counts when it was fitted after the person's first vote, so that none is missed."""
     votes, first = _votes(log, person)
     manifests: dict[str, Manifest] = {}
     for number in registry.versions():
@@ -32,7 +32,7 @@ def touched(log: Log, registry: Registry, person: tuple[str, str]) -> Touched:
             manifests[f"policy-v{number}"] = registry.read(number).manifest
         except HeliotropeError as error:
             logger.error("policy-v%d cannot be looked at for an erasure: %s", number, error)
-    return Touched(tuple(_policies(manifests, votes)), tuple(_rewards(manifests, first)))
+    return Touched(tuple(_policies(manifests, votes)), tuple(_rewards(manifests, votes, first)))
 
 
 def _votes(log: Log, person: tuple[str, str]) -> tuple[set[str], dict[str, int]]:
@@ -49,17 +49,29 @@ def _votes(log: Log, person: tuple[str, str]) -> tuple[set[str], dict[str, int]]
 def _policies(manifests: Mapping[str, Manifest], votes: Collection[str]) -> list[str]:
     dirty: list[str] = []
     for name, manifest in manifests.items():
-        own = any(id.partition("/")[0] in votes for id in manifest.example_ids)
-        if own or manifest.parent in dirty:
+        if _holds(manifest.example_ids, votes) or manifest.parent in dirty:
             dirty.append(name)
     return dirty
 
 
-def _rewards(manifests: Mapping[str, Manifest], first: Mapping[str, int]) -> list[str]:
+def _rewards(
+    manifests: Mapping[str, Manifest], votes: Collection[str], first: Mapping[str, int]
+) -> list[str]:
     digests = [
         manifest.reward_model["digest"]
         for manifest in manifests.values()
-        if "digest" in manifest.reward_model
-        and any(manifest.log_positions.get(place, 0) >= offset for place, offset in first.items())
+        if "digest" in manifest.reward_model and _rewarded(manifest, votes, first)
     ]
     return list(dict.fromkeys(digests))
+
+
+def _rewarded(manifest: Manifest, votes: Collection[str], first: Mapping[str, int]) -> bool:
+    also = manifest.reward_model.get("also_learned")
+    if also is None:
+        return any(manifest.log_positions.get(place, 0) >= offset for place, offset in first.items())
+    return _holds((*manifest.example_ids, *also.split()), votes)
+
+
+def _holds(example_ids: Iterable[str], votes: Collection[str]) -> bool:
+    """Whether any example was made of one of these judgements."""
+    return any(id.partition("/")[0] in votes for id in example_ids)

@@ -56,7 +56,7 @@ class Origin:
             log_positions=positions,
             example_ids=trained.example_ids,
             examples_hash=examples_hash([p for p in preferences if p.id in used]),
-            reward_model={"digest": reward.digest()},
+            reward_model={"digest": reward.digest(), "also_learned": " ".join(sorted(reward.learned - used))},
             trained_at=now,
         )
 

@@ -104,6 +104,11 @@ class RewardModel:
         elif gone:
             self._centre, self._head = torch.zeros_like(self._centre), torch.zeros_like(self._head)
 
+    @property
+    def learned(self) -> frozenset[str]:
+        """Ids of the preferences that the head is fitted to."""
+        return frozenset(self._learned)
+
     def margins(self, preferences: Sequence[Preference]) -> list[float]:
         """Reward of chosen minus rejected for each, such as held-out ones."""
         rows, refused = rows_of(preferences, self._settings.max_tokens)
