@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -100,33 +102,38 @@ def opened(world: World) -> str:
 
 
 async def test_an_erased_person_is_in_no_byte_and_in_no_successor(model: Path, tmp_path: Path) -> None:  # noqa: F811
-    state = tmp_path / "state"
-    async with world_of(model, state) as world:
-        await talk(world)
-        parts = await asyncio.to_thread(learner, world)
-        assert await asyncio.to_thread(learn, parts) == "policy-v1"
-        alice = pseudonym(world.server.services.chat.tickets.key, "default", ALICE[0][1])
-        canaries = wanted(world, alice)
-        assert all(word in opened(world) for word in (SAID, CORRECTED, COMMENTED, DRAWN)), "it was there"
-        assert in_files(state, canaries) == ["key 1 in keys/people.db"], "the key, wrapped, and nothing else"
-        asked = await world.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="f"), metadata=ALICE)
-        await asyncio.to_thread(heed, parts)
-        how = await world.privacy.GetErasure(privacy_pb2.GetErasureRequest(erasure_id=asked.erasure_id))
-        assert (list(how.done), list(how.policy_versions)) == (["learner", "serving"], ["policy-v1"])
-        assert len(how.reward_models) == 1
-        assert "canary" not in opened(world)
-        assert in_rows(state, canaries) == [] and in_files(state, canaries) == []
-        assert not any("canary" in str(row) for row in parts.prepared._items.values())
+    state, loop = tmp_path / "state", asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as learning:  # the learner lives in one thread
+        there = partial(loop.run_in_executor, learning)
+        async with world_of(model, state) as world:
+            await talk(world)
+            parts = await there(learner, world)
+            assert await there(learn, parts) == "policy-v1"
+            alice = pseudonym(world.server.services.chat.tickets.key, "default", ALICE[0][1])
+            canaries = wanted(world, alice)
+            assert all(word in opened(world) for word in (SAID, CORRECTED, COMMENTED, DRAWN)), "it was there"
+            assert in_files(state, canaries) == ["key 1 in keys/people.db"], (
+                "the key, wrapped, and nothing else"
+            )
+            asked = await world.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="f"), metadata=ALICE)
+            await there(heed, parts)
+            how = await world.privacy.GetErasure(privacy_pb2.GetErasureRequest(erasure_id=asked.erasure_id))
+            assert (list(how.done), list(how.policy_versions)) == (["learner", "serving"], ["policy-v1"])
+            assert len(how.reward_models) == 1
+            assert "canary" not in opened(world)
+            assert in_rows(state, canaries) == [] and in_files(state, canaries) == []
+            said = set(world.server.replies.format.response_ids(SAID))
+            assert not any(said <= set(item.row.prompt) for item in parts.prepared._items.values())
 
-        votes = {e.event_id for e in world.events("feedback", "feedback_given") if e.user == alice}
-        clean = await asyncio.to_thread(retrain_without, parts, alice, "default")
-        assert (clean.manifest.parent, bool(votes.intersection(clean.manifest.example_ids))) == (
-            "policy-v0",
-            False,
-        )
-        after = await world.privacy.GetErasure(privacy_pb2.GetErasureRequest(erasure_id=asked.erasure_id))
-        assert after == how, "the successor is clean in both"
-        parts.close()
+            votes = {e.event_id for e in world.events("feedback", "feedback_given") if e.user == alice}
+            clean = await there(retrain_without, parts, alice, "default")
+            assert (clean.manifest.parent, bool(votes.intersection(clean.manifest.example_ids))) == (
+                "policy-v0",
+                False,
+            )
+            after = await world.privacy.GetErasure(privacy_pb2.GetErasureRequest(erasure_id=asked.erasure_id))
+            assert after == how, "the successor is clean in both"
+            await there(parts.close)
     assert in_files(state, canaries) == [], "after everything was closed"
 
 
