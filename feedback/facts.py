@@ -84,9 +84,14 @@ class Facts:
                 "UPDATE facts SET kind = 'erased', subject = '', question = '', value = x'' WHERE event_id = ?",
                 (event_id,),
             )
-            self._connection.execute("DELETE FROM quarantine WHERE event_id = ?", (event_id,))
             self.erased = True
+        self._unquarantine(who)
         return touched
+
+    def _unquarantine(self, who: str) -> None:
+        """All of this person's that could not be used, whatever its clock says: it was read before the erasure was."""
+        gone = self._connection.execute("DELETE FROM quarantine WHERE person = ?", (who,)).rowcount
+        self.erased = self.erased or gone > 0
 
     def _was_erased(self, event: Event, who: str) -> bool:
         sql = "SELECT value FROM facts WHERE person = ? AND kind = 'person'"

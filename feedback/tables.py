@@ -88,9 +88,10 @@ class DerivedFile:
         """Remember a value, inside a transaction."""
         self.connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
 
-    def truncate(self) -> None:
-        """Move the write-ahead log into the file and empty it: what was deleted is then nowhere on disk."""
-        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def truncate(self) -> bool:
+        """Move the write-ahead log into the file and empty it: what was deleted is then nowhere on disk. False while
+        somebody else reads the file."""
+        return self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
 
     def close(self) -> None:
         """Close; idempotent."""

@@ -22,7 +22,9 @@ from feedback.join import Joiner
 from feedback.log import EXCHANGES, FEEDBACK, Log, Positions, Record, read_all
 from feedback.quarantine import Bounds, Quarantined
 from feedback.tables import DerivedFile
+from heliotrope.errors import LogError
 from heliotrope.failpoints import reach
+from heliotrope.v1.events_pb2 import Event
 
 PAGE = 500
 PENDING_DAYS = 30.0
@@ -89,17 +91,34 @@ class TrainingSet:
                 if problem is None and record.event is not None:
                     touched |= self._facts.add(record.event, record.place, record.offset)
                 elif problem is not None:
-                    quarantine.put(connection, record, problem, now)
+                    quarantine.put(connection, record, problem, now, self._facts.person_of(record))
             self._derive(touched)
             reach("between rows and position")
             connection.executemany(
                 "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET offset = max(offset, excluded.offset)",
                 [(record.place, record.offset) for record in records],
             )
-        if self._facts.erased:
+        if self._facts.erased and self._scrubbed():
             self._facts.erased = False
-            self._file.truncate()
         return len(records)
+
+    def erase(self, erasure: Event) -> None:
+        """Take out what a person gave before this ErasureRequested, which the log may not have given yet, and what of it
+        still comes. Raises LogError."""
+        with self._file.transaction():
+            self._derive(self._facts.add(erasure, "", 0))
+        self.scrub()
+
+    def scrub(self) -> None:
+        """Leave nothing of what was erased in memory, or in the file's write-ahead log. Raises LogError."""
+        if not self._scrubbed():
+            raise LogError(
+                f"the write-ahead log of {self._file.path} is being read and cannot be emptied; tried again later"
+            )
+
+    def _scrubbed(self) -> bool:
+        self._cache.clear()
+        return self._file.truncate()
 
     def heed_erasures(self, log: Log) -> None:
         """Apply every erasure of the log wherever it stands, also beyond the positions read: what was erased since is

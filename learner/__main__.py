@@ -1,5 +1,5 @@
-"""`python -m learner [--config FILE] [--set section.key=value …] [run | replay | retrain policy-vN]`: learn from the log
-until stopped; or make the training set, or a version, again."""
+"""`python -m learner [--config FILE] [--set section.key=value …] [run | replay | retrain policy-vN | retrain --without
+USER]`: learn from the log until stopped; make the training set, or a version, again; or a version without somebody."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def main() -> int:
 def learn(config: Config, stop: Event) -> None:
     """Learn until told to stop."""
     from learner.build import build
+    from learner.erasure import heed
     from learner.loop import recover, run
     from learner.progress import show
     from learner.verbs import own
@@ -75,7 +76,7 @@ def learn(config: Config, stop: Event) -> None:
         parts = build(config, show)
         try:
             recover(parts, stop)
-            run(parts, stop)
+            run(parts, stop, heed)
         finally:
             parts.close()
 

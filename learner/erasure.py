@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
+from collections.abc import Sequence
 
 from feedback.traces import touched
-from heliotrope.errors import Unavailable
+from heliotrope.errors import HeliotropeError, Unavailable
 from heliotrope.policies import BASE, number
 from heliotrope.registry import PolicyVersion
-from learner.loop import Parts, update
+from learner.examples import Preference
+from learner.loop import Parts, known, update
 
 log = logging.getLogger("heliotrope.learner")
 
@@ -17,23 +20,35 @@ log = logging.getLogger("heliotrope.learner")
 def heed(parts: Parts) -> int:
     """Delete what is held of people who asked for it, then say so to serving; how many there were.
 
-    What is asked while serving is away is heeded once it is back: serving keeps the list.
+    What fails, or is asked while serving is away, is tried again at the next look: serving keeps the list.
     """
     try:
         asked = parts.secrets.pending()
     except Unavailable:
         return 0
-    if not asked:
+    try:
+        return _heed(parts, asked) if asked else 0
+    except (HeliotropeError, OSError, sqlite3.Error) as error:
+        log.warning("%d erasures wait and are tried again: %s", len(asked), error)
         return 0
+
+
+def _heed(parts: Parts, asked: Sequence[str]) -> int:
+    """Confirms only those that the log has given: over a broker, what serving has committed comes a moment later."""
     parts.secrets.forget()
     parts.inbox.read()
-    preferences = parts.inbox.preferences()
-    parts.reward.keep(preferences, time.time())
-    parts.prepared.retain({p.id for p in preferences})
-    for erasure_id in asked:
+    kept = parts.inbox.training_set
+    read = [id for id in asked if kept.facts.place_of(id) is not None]
+    if not read:
+        return 0
+    standing = known(parts)
+    parts.reward.keep([p for p in standing if isinstance(p, Preference)], time.time())
+    parts.prepared.retain({p.id for p in standing})
+    kept.scrub()
+    for erasure_id in read:
         parts.secrets.confirm(erasure_id)
         log.info("erasure %s: nothing of this person is held any more", erasure_id)
-    return len(asked)
+    return len(read)
 
 
 def retrain_without(parts: Parts, user: str, tenant: str) -> PolicyVersion:
@@ -50,6 +65,6 @@ def retrain_without(parts: Parts, user: str, tenant: str) -> PolicyVersion:
         ):
             break
         version = manifest.parent
-    others = [p for p in parts.inbox.preferences() if p.user != user]
+    others = [p for p in known(parts) if p.user != user]
     log.info("the last version clean of %s is %s", user, version)
     return update(parts, others, version)

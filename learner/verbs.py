@@ -1,4 +1,5 @@
-"""`python -m learner replay` and `python -m learner retrain policy-vN`: what the learner derives, made again from the log."""
+"""`python -m learner replay` and `retrain policy-vN`: what the learner derives, made again from the log; and `retrain
+--without USER`: a successor that never learned from a person."""
 
 from __future__ import annotations
 
@@ -56,6 +57,21 @@ def replay(config: Config) -> int:
     same = "agrees with" if before == after else f"differs from {before} in"
     print(f"training set: {count} examples, {after} {same} the store as it was")
     return 0 if before == after else 1
+
+
+def retrain_without(config: Config, user: str, tenant: str) -> int:
+    """Publish a successor that never learned from a person (`learner/erasure.py`) and print its name; 0."""
+    from learner import erasure
+    from learner.build import build
+
+    with own(config):
+        parts = build(config, lambda progress: None)
+        try:
+            made = erasure.retrain_without(parts, user, tenant)
+        finally:
+            parts.close()
+    print(f"published {made.name} from {made.manifest.parent}, without {user}")
+    return 0
 
 
 def retrain(config: Config, name: str) -> int:

@@ -128,7 +128,7 @@ def _wire(
         replies.stop,
         available,
     )
-    tickets, privacy = Tickets(key), Privacy(journal, keys, replies)
+    tickets, privacy = Tickets(key), Privacy(journal, keys, replies, views.erase)
     replies.allows = privacy.allows
     samples = Samples(engine, chat, gate, limits, config.serving.sampler_streams, vocabulary, routes.named)
     public, private = (partial(_caller, key=key, private=p) for p in (False, True))

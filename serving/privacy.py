@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from feedback.log import FEEDBACK, Event
 from feedback.sealing import owner
 from feedback.traces import Touched, touched
-from heliotrope.errors import AlreadyExists, HeliotropeError, InvalidInput, NotFound
+from heliotrope.errors import AlreadyExists, HeliotropeError, InvalidInput, LogError, NotFound
 from heliotrope.identity import check_request_id, event_id
 from serving.caller import Caller
 from serving.journal import Journal, Origin
@@ -38,11 +39,13 @@ class Erasure:
 
 @dataclass
 class Privacy:
-    """Consent and erasure. `recover` folds the log first."""
+    """Consent and erasure. `recover` folds the log first. erase: takes a person out of what serving derives from the log,
+    given the ErasureRequested."""
 
     journal: Journal
     keys: KeyStore
     replies: Replies
+    erase: Callable[[Event], None]
     erasures: dict[str, Erasure] = field(default_factory=dict)
     consents: dict[tuple[str, str], bool] = field(default_factory=lambda: defaultdict(lambda: True))
 
@@ -138,9 +141,16 @@ class Privacy:
             return
         try:
             await asyncio.to_thread(self.keys.destroy, owner(*erasure.person))
+            await asyncio.to_thread(self._erase_derived, erasure_id)
             self.replies.conversations.forget(*erasure.person)
             await self.confirm(erasure_id, SERVING)
         except HeliotropeError as error:
             logger.error(
                 "erasure %s is requested and not done, the next start tries again: %s", erasure_id, error
             )
+
+    def _erase_derived(self, erasure_id: str) -> None:
+        request = self.journal.find(erasure_id)
+        if request is None:
+            raise LogError(f"the log does not give event {erasure_id}, which asked for the erasure")
+        self.erase(request)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback.lineage import Check, of_event, of_version, readable, replay
-from feedback.log import Log
+from feedback.log import Event, Log
 from feedback.quarantine import Quarantined
 from feedback.training_set import TrainingSet
 from heliotrope.errors import HeliotropeError
@@ -82,6 +82,11 @@ class ReadModels:
                 return of_version(self._registry.read(number(name)), self._registry, kept)
             return of_event(name, self._registry, kept)
 
+    def erase(self, erasure: Event) -> None:
+        """Take out what a person gave before, without waiting for the log to give the request. Raises LogError."""
+        with self._lock:
+            self._opened().erase(erasure)
+
     def replay(self) -> Replayed:
         """Make the store again from the log, put it in the old one's place, and compare both and every version."""
         with self._lock:
@@ -102,10 +107,14 @@ class ReadModels:
             return done
 
     def _current(self) -> TrainingSet:
+        kept = self._opened()
+        kept.follow(self._log)
+        return kept
+
+    def _opened(self) -> TrainingSet:
         if self._kept is None:
             self._kept = self._open(self._path)
             self._kept.retry()  # a newer program may know what the last one did not
-        self._kept.follow(self._log)
         return self._kept
 
     def _run(self) -> None:

@@ -91,3 +91,15 @@ def test_an_event_in_quarantine_is_the_one_that_was_read(tmp_path: Path) -> None
     (found,) = kept.quarantined(1)
     assert Event.FromString(found.value) == event and found.whole and found.event_id == "v"
     kept.close()
+
+
+def test_an_erasure_takes_what_could_not_be_used_of_this_person_and_nobody_elses(tmp_path: Path) -> None:
+    kept, event = opened(tmp_path, Clock(DAY)), compared("v", "A", at=9 * DAY)
+    other = compared("w", "A", at=9 * DAY)
+    other.user = "somebody else"
+    kept.take([Record(FEEDBACK, 0, 1, event), Record(FEEDBACK, 0, 2, other)])
+    erasure = Event(event_id="e", tenant=event.tenant, user=event.user)
+    erasure.erasure_requested.erasure_id, erasure.erasure_requested.user = "e", event.user
+    kept.take([Record(FEEDBACK, 0, 3, erasure)])
+    assert [q.event_id for q in kept.quarantined(10)] == ["w"]
+    kept.close()
