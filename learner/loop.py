@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 
+from feedback.examples import Demonstration, Thumb
 from feedback.log import Positions
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
@@ -96,12 +97,14 @@ def run(parts: Parts, stop: Event, between: Callable[[Parts], object] = lambda p
 
 
 def known(parts: Parts) -> list[Teaching]:
-    """What people have said so far that a policy is trained on, oldest first.
+    """What people have said so far that a policy is trained on, oldest first: comparisons, and the other kinds that weigh.
 
     Corrections and grades, out of which `learner.lessons.teachings` makes several examples each, wait until a version's
     lineage can name those.
     """
-    return [e for e in parts.inbox.examples() if isinstance(e, Teaching)]
+    mixture = parts.config.mixture
+    weights = {Preference: 1.0, Thumb: mixture.thumbs, Demonstration: mixture.demonstrations}
+    return [e for e in parts.inbox.examples() if isinstance(e, Teaching) and weights[type(e)] > 0]
 
 
 def update(parts: Parts, preferences: list[Teaching], parent: str = "") -> PolicyVersion:

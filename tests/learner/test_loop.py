@@ -123,6 +123,16 @@ def test_thumbs_are_trained_on_beside_preferences(build_parts: Build, log: Sqlit
     assert version.manifest.metrics["preferences"] == COUNT
 
 
+def test_a_kind_that_weighs_nothing_is_not_waited_for(
+    build_parts: Build, log: SqliteLog, config: Config
+) -> None:
+    write_others(log, range(12))
+    parts = build_parts()
+    assert [type(e).__name__ for e in read_all_kinds(parts)] == ["Thumb"] * 4
+    without = config.model_copy(update={"mixture": config.mixture.model_copy(update={"thumbs": 0.0})})
+    assert known(replace(parts, config=without)) == []
+
+
 def test_the_candidate_is_judged_through_its_shadow_and_the_slot_freed(
     build_parts: Build, log: SqliteLog
 ) -> None:
