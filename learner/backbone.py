@@ -133,7 +133,7 @@ class Backbone:
 
     def reset(self, adapter: str, seed: int) -> None:
         """Make the adapter fresh: A uniform as in PEFT (Kaiming, a = sqrt 5), B zero, so it answers as the base."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(self._head.device).manual_seed(seed)
         with torch.no_grad():
             for name, parameter in self.parameters(adapter).items():
                 if ".lora_A." in name:

@@ -20,6 +20,7 @@ from learner.metrics import Measured, PairMetrics, Progress, merge, summary
 from learner.mixture import Mixture, Terms, batch_loss, drift
 from learner.prepared import PreparedStore, log_ratios
 from learner.rows import Row, batches
+from learner.steps import schedule
 
 __all__ = [
     "ADAPTER",
@@ -172,7 +173,7 @@ def _run(
         norm = torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
         _check(norm.expand(len(step)), [row.id for row in step])
         for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(number, len(plan))
+            group["lr"] = settings.learning_rate * schedule(number, len(plan))
         optimiser.step()
         optimiser.zero_grad()
         history.append(summary(parts))
@@ -199,12 +200,6 @@ def _plan(rows: Sequence[Row], settings: DpoSettings) -> Iterator[list[Row]]:
         rng.shuffle(order)
         for step in range(count):
             yield order[step::count]
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Factor of the learning rate: up over the first tenth of the steps, then down to a tenth, linearly."""
-    warm = max(1, steps // 10)
-    return step / warm if step <= warm else 1 - 0.9 * (step - warm) / max(1, steps - warm)
 
 
 def _check(values: Tensor, ids: Sequence[str]) -> None:

@@ -1,0 +1,142 @@
+"""TRL's trainers and ours on the same pairs, model, LoRA, token ids and steps: pairs a second, memory, loss, accuracy.
+
+Each training is a process of its own, ours and TRL's in turn; figures are medians. The clock starts at texts and ends
+at the trained adapter, so tokenising and reference passes are inside it; loading the model and a warm-up step are not.
+TRL's settings are tried first, once each, and its fastest one is what is compared. All tables go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median
+
+from benchmarks.pairs import load_pairs, longest, preference, shuffled
+from benchmarks.train_job import TASKS, Job, Outcome, write_pairs
+from benchmarks.train_settings import SETTINGS
+from heliotrope.chat import ChatFormat
+from heliotrope.settings.base import Model
+
+
+def main() -> None:
+    """Measure, and print JSON as the last line."""
+    arguments = _arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        job = prepare(arguments, Path(folder))
+        report: dict[str, object] = {
+            task: _task(replace(job, task=task), arguments) for task in arguments.only
+        }
+    report |= {
+        "device": arguments.device,
+        "pairs": arguments.pairs_count,
+        "batch": arguments.batch,
+        "max_tokens": arguments.max_tokens,
+    }
+    print(json.dumps(report))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__)
+    add = parser.add_argument
+    add("--pairs", type=Path, required=True, help="JSON Lines of prompt, chosen, rejected, id, source")
+    add("--model", type=Path, default=Model().folder, help="folder of the base model")
+    add("--only", nargs="+", choices=TASKS, default=list(TASKS), help="trainers to compare")
+    add("--pairs-count", type=int, default=64, help="pairs that are trained on and timed")
+    add("--held-out", type=int, default=64, help="pairs that accuracy is measured on")
+    add("--max-tokens", type=int, default=512, help="longest prompt with response; longer pairs are left out")
+    add("--batch", type=int, default=8, help="pairs of one step")
+    add("--alternations", type=int, default=3, help="trainings of each side")
+    add("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="TRL's settings to try")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--threads", type=int, default=0, help="CPU threads of either side; 0: all cores")
+    return parser.parse_args()
+
+
+def prepare(arguments: argparse.Namespace, folder: Path) -> Job:
+    """Choose pairs by their ids alone, those that fit, and write them down for the processes."""
+    chat = ChatFormat.load(arguments.model)
+    wanted = arguments.batch + arguments.pairs_count + arguments.held_out
+    chosen = []
+    for pair in shuffled(load_pairs(arguments.pairs)):
+        if len(chosen) < wanted and longest(preference(pair, chat)) <= arguments.max_tokens:
+            chosen.append(pair)
+    if len(chosen) < wanted:
+        raise SystemExit(f"only {len(chosen)} pairs fit {arguments.max_tokens} tokens, {wanted} wanted")
+    warm, rest = chosen[: arguments.batch], chosen[arguments.batch :]
+    return Job(
+        task="dpo",
+        model=str(arguments.model),
+        warm=write_pairs(folder / "warm.jsonl", warm),
+        train=write_pairs(folder / "train.jsonl", rest[: arguments.pairs_count]),
+        held_out=write_pairs(folder / "held_out.jsonl", rest[arguments.pairs_count :]),
+        batch=arguments.batch,
+        max_tokens=arguments.max_tokens,
+        device=arguments.device,
+        threads=arguments.threads,
+    )
+
+
+def _task(job: Job, arguments: argparse.Namespace) -> dict[str, object]:
+    """Both sides of one trainer, alternating."""
+    ours = [need(run_side("ours", job))]
+    job = replace(job, order=ours[0].order)
+    tried = {name: run_side("trl", replace(job, setting=name)) for name in arguments.settings}
+    worked = {name: outcome for name, outcome in tried.items() if outcome}
+    if not worked:
+        raise SystemExit(f"{job.task}: no setting of TRL worked; see the lines above")
+    best = min(worked, key=lambda name: worked[name].seconds)
+    theirs = [worked[best]]
+    for _ in range(arguments.alternations - 1):
+        ours.append(need(run_side("ours", job)))
+        theirs.append(need(run_side("trl", replace(job, setting=best))))
+    if ours[0].fingerprint != theirs[0].fingerprint:
+        raise SystemExit(f"{job.task}: the two sides trained on different token ids; the comparison is void")
+    if job.task in ("dpo", "kto"):
+        run_side("ours", replace(job, setting="cached"))
+    mine, other = (_median(side, arguments.pairs_count) for side in (ours, theirs))
+    return {
+        "ours": mine,
+        "trl": other,
+        "speedup": mine["pairs_per_s"] / other["pairs_per_s"],
+        "memory_ratio": mine["peak_gb"] / other["peak_gb"],
+    }
+
+
+def run_side(side: str, job: Job) -> Outcome | None:
+    """One process; its figures to stderr. None when it failed, with the last line of its complaint."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", f"benchmarks.train_{side}", replace(job, scratch=scratch).dumps()]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    label = f"{job.task:6} {side:4} {job.setting or '-':24}"
+    if done.returncode:
+        print(f"{label} failed: {(done.stderr.strip() or 'no word').splitlines()[-1]}", file=sys.stderr)
+        return None
+    values = json.loads(done.stdout.strip().splitlines()[-1])
+    outcome = Outcome(**values | {"order": tuple(values["order"])})
+    figures = {name: round(value, 4) for name, value in asdict(outcome).items() if isinstance(value, float)}
+    print(f"{label} {json.dumps(figures)}", file=sys.stderr, flush=True)
+    return outcome
+
+
+def need(outcome: Outcome | None) -> Outcome:
+    if outcome is None:
+        raise SystemExit("a side failed; see the line above")
+    return outcome
+
+
+def _median(outcomes: Sequence[Outcome], pairs: int) -> dict[str, float]:
+    return {
+        "pairs_per_s": median(pairs / outcome.seconds for outcome in outcomes),
+        "peak_gb": median(outcome.peak_gb for outcome in outcomes),
+        "loss": median(outcome.loss for outcome in outcomes),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""The settings of TRL that `benchmarks.train` tries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FLOAT32 = {"bf16": False, "gradient_checkpointing": False}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "float32, checkpointing": {"bf16": False},
+    "float32": FLOAT32,
+    "float32, precomputed": FLOAT32 | {"precompute_ref_log_probs": True},
+    "float32, padding-free": FLOAT32 | {"padding_free": True},
+    "float32, length-grouped": FLOAT32 | {"train_sampling_strategy": "group_by_length"},
+}
+"""TRL's arguments by the name of the table's row. Its defaults are bfloat16 autocast and gradient checkpointing."""

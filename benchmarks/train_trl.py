@@ -1,0 +1,179 @@
+"""TRL's side of `benchmarks.train`: one training in one process. `python -m benchmarks.train_trl JOB`."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from benchmarks.pairs import Pair, fingerprint
+from benchmarks.train_job import Job, Outcome, peak_gb, read_pairs
+from benchmarks.train_settings import SETTINGS
+
+
+def main() -> None:
+    """Train, then print the outcome as JSON on the last line."""
+    job = Job.loads(sys.argv[1])
+    os.environ |= {"HF_DATASETS_CACHE": job.scratch, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    import torch
+
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    pairs = read_pairs(job.train)
+    if job.order:
+        by_id = {pair.id: pair for pair in pairs}
+        pairs = [by_id[id] for id in job.order]
+    tokenizer = _tokenizer(job)
+    warm, texts, unseen = (
+        _texts(job, tokenizer, p) for p in (read_pairs(job.warm), pairs, read_pairs(job.held_out))
+    )
+    _trainer(job, tokenizer, warm).train()
+    gc.collect()
+    model = _model(job)
+    began = perf_counter()
+    trainer = _trainer(job, tokenizer, texts, model)
+    loss = trainer.train().training_loss
+    seconds = perf_counter() - began
+    peak = peak_gb(job.device)
+    ids = [_ids(job, row) for row in trainer.train_dataset]
+    named = fingerprint(part for row in ids for part in row)
+    outcome = Outcome(seconds, peak, loss, _accuracy(job, trainer, unseen), named)
+    print(json.dumps(asdict(outcome)), flush=True)
+
+
+def _tokenizer(job: Job) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    # The default padding is the end token itself, and a classifier would then score the token before the end.
+    tokenizer.pad_token = "<|endoftext|>"
+    return tokenizer
+
+
+def _texts(job: Job, tokenizer: Any, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    """TRL's columns. Rendering is done before the clock starts, tokenising after."""
+    from heliotrope.chat import Message
+    from heliotrope.settings.base import DEFAULT_SYSTEM_PROMPT
+
+    rows: list[dict[str, Any]] = []
+    for pair in pairs:
+        turns = [Message("system", DEFAULT_SYSTEM_PROMPT), *pair.messages]
+        prompt = tokenizer.apply_chat_template(
+            [asdict(turn) for turn in turns], tokenize=False, add_generation_prompt=True
+        )
+        if job.task == "dpo":
+            rows.append({"prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected})
+        elif job.task == "reward":
+            rows.append({"chosen": prompt + pair.chosen, "rejected": prompt + pair.rejected})
+        elif job.task == "sft":
+            rows.append({"prompt": prompt, "completion": pair.chosen})
+        else:
+            rows.append({"prompt": prompt, "completion": pair.chosen, "label": True})
+            rows.append({"prompt": prompt, "completion": pair.rejected, "label": False})
+    return rows
+
+
+def _model(job: Job) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if job.task == "reward":
+        return AutoModelForSequenceClassification.from_pretrained(
+            job.model, num_labels=1, dtype=torch.float32
+        )
+    return AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
+
+
+def _trainer(job: Job, tokenizer: Any, texts: list[dict[str, Any]], model: Any = None) -> Any:
+    """A trainer with our optimiser and schedule, fed in the order of `texts`."""
+    import trl
+    from datasets import Dataset
+    from peft import LoraConfig
+
+    from learner.backbone import TARGETS
+
+    name = {"dpo": "DPO", "reward": "Reward", "kto": "KTO", "sft": "SFT"}[job.task]
+    kind = _with_our_schedule(getattr(trl, f"{name}Trainer"))
+    extra = {} if job.task in ("reward", "sft") else {"beta": 0.1}
+    settings = SETTINGS[job.setting]
+    if settings.get("precompute_ref_log_probs") and job.task not in ("dpo", "kto"):
+        raise SystemExit("no reference pass in this trainer")
+    arguments = getattr(trl, f"{name}Config")(
+        output_dir=job.scratch,
+        per_device_train_batch_size=job.batch * (2 if job.task == "kto" else 1),
+        num_train_epochs=1,
+        learning_rate=job.learning_rate,
+        adam_beta2=0.95,
+        weight_decay=0.0,
+        max_length=None,
+        use_cpu=job.device == "cpu",
+        save_strategy="no",
+        report_to="none",
+        logging_steps=1,
+        disable_tqdm=True,
+        dataloader_pin_memory=job.device == "cuda",
+        **{"train_sampling_strategy": "sequential"} | extra | settings,
+    )
+    lora = LoraConfig(
+        r=job.rank,
+        lora_alpha=job.alpha,
+        target_modules=list(TARGETS),
+        task_type="SEQ_CLS" if job.task == "reward" else "CAUSAL_LM",
+        modules_to_save=["score"] if job.task == "reward" else None,
+    )
+    data = Dataset.from_list(texts)
+    return kind(
+        model=model or _model(job),
+        args=arguments,
+        train_dataset=data,
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+
+
+def _with_our_schedule(kind: Any) -> Any:
+    from torch.optim.lr_scheduler import LambdaLR
+
+    from learner.dpo import schedule
+
+    class Same(kind):
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            if self.lr_scheduler is None:
+                optimizer = optimizer or self.optimizer
+                self.lr_scheduler = LambdaLR(optimizer, lambda done: schedule(done + 1, num_training_steps))
+            return self.lr_scheduler
+
+    return Same
+
+
+def _ids(job: Job, row: dict[str, Any]) -> list[list[int]]:
+    if job.task == "reward":
+        return [row["chosen_ids"], row["rejected_ids"]]
+    if job.task == "sft":
+        return [row["input_ids"]]
+    if job.task == "kto":
+        return [row["prompt_ids"] + row["completion_ids"]]
+    return [row["prompt_ids"] + row["chosen_ids"], row["prompt_ids"] + row["rejected_ids"]]
+
+
+def _accuracy(job: Job, trainer: Any, unseen: list[dict[str, Any]]) -> float:
+    """By TRL for the reward model; a policy's adapter is read back and measured by the same code as ours."""
+    from datasets import Dataset
+
+    if job.task == "reward":
+        return trainer.evaluate(Dataset.from_list(unseen))["eval_accuracy"]
+    from benchmarks.train_ours import held_out_accuracy
+
+    folder = Path(job.scratch) / "adapter"
+    trainer.model.save_pretrained(folder)
+    return held_out_accuracy(job, folder)
+
+
+if __name__ == "__main__":
+    main()
