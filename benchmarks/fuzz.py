@@ -87,7 +87,7 @@ async def ask(chat: grpc.aio.UnaryStreamMultiCallable, one: Case) -> tuple[str, 
     try:
         chunks = 0
         while one.cancel_after is None or chunks < one.cancel_after:
-            if await call.read() is grpc.aio.EOF:
+            if await call.read() is grpc.aio.EOF:  # pyright: ignore[reportAttributeAccessIssue]
                 return "OK", ""
             chunks += 1
         call.cancel()

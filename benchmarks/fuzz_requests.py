@@ -42,7 +42,9 @@ def case(random: Random) -> Case:
     """The next request."""
     request = chat_pb2.ChatRequest(
         request_id=_request_id(random), conversation_id=_id(random, 0.1), parent_response_id=_id(random, 0.05),
-        comparison=random.choice(ENUMS), source=random.choice((*[0] * 9, *ENUMS)), sampling=_sampling(random),
+        comparison=random.choice(ENUMS),  # pyright: ignore[reportArgumentType]
+        source=random.choice((*[0] * 9, *ENUMS)),  # pyright: ignore[reportArgumentType]
+        sampling=_sampling(random),
         message=_message(random),
     )  # fmt: skip
     if random.random() < 0.15:

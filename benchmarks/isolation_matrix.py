@@ -156,13 +156,13 @@ async def everything(
 async def coming_and_going(matrix: Matrix, adapters: Sequence[Adapter], turns: int) -> None:
     """Base and the first adapter answer while the others take turns in the slot beside them."""
     stay, scenario = adapters[0], "versions come and go"
-    for adapter in (adapters[1:] * 2)[:turns]:
+    for adapter in [*adapters[1:], *adapters[1:]][:turns]:
         async with resident(matrix.engine, [adapter]):
             await matrix.alone((adapter, 1))
     async with resident(matrix.engine, [stay]):
         asks: list[Ask] = [(None, 1), (stay, 1)]
         wanted = [await matrix.alone(ask) for ask in asks]
-        for adapter in (adapters[1:] * 2)[:turns]:
+        for adapter in [*adapters[1:], *adapters[1:]][:turns]:
             running = asyncio.gather(*(matrix.say(ask) for ask in asks))
             async with resident(matrix.engine, [adapter]):
                 beside = await matrix.say((adapter, 1))

@@ -97,7 +97,7 @@ async def run(asked: argparse.Namespace) -> Rounds:
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.serving", description=__doc__.partition(";")[0]
+        prog="python -m benchmarks.serving", description=(__doc__ or "").partition(";")[0]
     )
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32], help="concurrent streams")
     parser.add_argument("--tokens", type=int, default=32, help="most tokens of an answer")

@@ -5,6 +5,9 @@ Offsets are Kafka's plus one, so that 0 is "nothing yet", as in every log. Repea
 
 from __future__ import annotations
 
+# The checker brings stubs of kafka-python 2, which know neither these names nor these options.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false, reportOptionalOperand=false
+
 import threading
 import time
 from collections.abc import Sequence
