@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # The checker brings stubs of kafka-python 2, which know neither these names nor these options.
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false, reportOptionalOperand=false
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

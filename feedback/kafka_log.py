@@ -7,7 +7,6 @@ from __future__ import annotations
 
 # The checker brings stubs of kafka-python 2, which know neither these names nor these options.
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false, reportOptionalOperand=false
-
 import threading
 import time
 from collections.abc import Sequence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # The checker brings stubs of kafka-python 2, which know neither these names nor these options.
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false, reportOptionalOperand=false
-
 from kafka import KafkaProducer
 from kafka.errors import (
     CorruptRecordError,
