@@ -24,8 +24,9 @@ SCHEMA = 1
 """Newest version of the event schema that this program reads; an event without one is of the first."""
 MAX_BYTES = 900 * 1024
 """Largest serialised event: 900 KiB, under Kafka's default of 1 MiB with room for headers."""
-SEAL_BYTES = 64
-"""What sealing may add to it: an event that was taken is never refused for its seal."""
+SEAL_BYTES = 16 * 1024
+"""What sealing may add to it, with the fields that stay open beside the sealed whole: an event that was taken is never
+refused for its seal, and one with its headers stays under Kafka's 1 MiB."""
 
 Positions = Mapping[str, int]
 """How far a reader has come: by `place`, the offset that it read last. A place that is missing is read from its beginning."""

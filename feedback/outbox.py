@@ -150,13 +150,17 @@ class Outbox:
         return lost
 
     def prune(self) -> int:
-        """Drop rows that were relayed long ago; how many. States of versions are kept for ever."""
+        """Drop rows that were relayed long ago; how many. States of versions, consent and erasures are kept for ever:
+        serving folds them from here at each start."""
         dropped = 0
         for topic, days in (
             (EXCHANGES, self.settings.keep_days),
             (FEEDBACK, max(self.settings.keep_days, REMEMBERED_DAYS)),
         ):
-            sql = "SELECT offset FROM marks WHERE topic = ? AND at < ? ORDER BY at LIMIT ?"
+            sql = (
+                "SELECT m.offset FROM marks AS m JOIN log.events AS e ON e.offset = m.offset"
+                " WHERE m.topic = ? AND m.at < ? AND e.key NOT LIKE 'user:%' ORDER BY m.at LIMIT ?"
+            )
             with self._errors():
                 old = self._file.execute(sql, (topic, self.clock() - days * DAY, PRUNED_AT_ONCE)).fetchall()
             dropped += len(gone := self.store.drop([offset for (offset,) in old]))

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from feedback.outbox import Outbox, Row
+from feedback.outbox import PRUNED_AT_ONCE, Outbox, Row
 from feedback.relay_session import Done, Session
-from heliotrope.errors import HeliotropeError
+from heliotrope.errors import HeliotropeError, LogError
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,12 @@ class Relay:
             except HeliotropeError as error:
                 pause = FIRST_PAUSE if self.health.connected else min(pause * 2, LONGEST_PAUSE)
                 self._failed(error)
+            except (
+                Exception
+            ) as error:  # the client library's own faults: a dead thread would fill the outbox unseen
+                logger.exception("the relay failed, and goes on")
+                pause = min(pause * 2, LONGEST_PAUSE)
+                self._failed(LogError(f"{type(error).__name__}: {error}"))
             self._stopping.wait(pause)
 
     def _relay(self) -> None:
@@ -107,8 +113,7 @@ class Relay:
                 if now - met > MEET_SECONDS:
                     self._meet(link, session)
                     met = now
-                if now - pruned > PRUNE_SECONDS:
-                    self.outbox.prune()
+                if now - pruned > PRUNE_SECONDS and self.outbox.prune() < PRUNED_AT_ONCE:
                     pruned = now
                 session.step()
         finally:

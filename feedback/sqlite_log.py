@@ -7,6 +7,7 @@ process or another, opens the file read-only, so that a read never waits for a c
 from __future__ import annotations
 
 import fcntl
+import logging
 import sqlite3
 import threading
 import zlib
@@ -21,6 +22,8 @@ from feedback.log import LogFull, Positions, Record, key_of, pack, parse_event, 
 from heliotrope.errors import LogError
 from heliotrope.failpoints import reach
 from heliotrope.v1.events_pb2 import Event
+
+logger = logging.getLogger(__name__)
 
 _PUT = "INSERT INTO events (topic, key, event_id, crc, value) VALUES (?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
 _GET = (
@@ -131,12 +134,16 @@ class SqliteLog:
             self._reader = self._writer = self._owner = None
 
     def _checkpoint(self, written: int) -> None:
-        """Move what was written into the file every CHECKPOINT_BYTES, as far as readers let it."""
+        """Move what was written into the file every CHECKPOINT_BYTES, as far as readers let it. What cannot be moved stays
+        in the write-ahead log, committed, for the next time."""
         self._unmoved += written
         if self._unmoved >= CHECKPOINT_BYTES and self._writer is not None:
-            reach("in a checkpoint")
-            self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._unmoved = 0
+            reach("in a checkpoint")
+            try:
+                self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error as error:
+                logger.warning("the log %s was committed and not moved into its file: %s", self.path, error)
 
     def _open_writer(self) -> None:
         try:

@@ -91,7 +91,12 @@ class DerivedFile:
     def truncate(self) -> bool:
         """Move the write-ahead log into the file and empty it: what was deleted is then nowhere on disk. False while
         somebody else reads the file."""
-        return self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        try:
+            return self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        except sqlite3.Error as error:
+            raise LogError(
+                f"the derived store {self.path} cannot be truncated: {error}; free disk space"
+            ) from error
 
     def close(self) -> None:
         """Close; idempotent."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from feedback.log import FEEDBACK, Log, read_all
 from heliotrope.errors import HeliotropeError
+from heliotrope.policies import BASE
 from heliotrope.registry import Manifest, Registry
 
 logger = logging.getLogger(__name__)
@@ -47,9 +48,11 @@ def _votes(log: Log, person: tuple[str, str]) -> tuple[set[str], dict[str, int]]
 
 
 def _policies(manifests: Mapping[str, Manifest], votes: Collection[str]) -> list[str]:
+    """A version whose parent cannot be read counts: what the parent learned from is unknown."""
     dirty: list[str] = []
     for name, manifest in manifests.items():
-        if _holds(manifest.example_ids, votes) or manifest.parent in dirty:
+        unknown = manifest.parent != BASE and manifest.parent not in manifests
+        if unknown or _holds(manifest.example_ids, votes) or manifest.parent in dirty:
             dirty.append(name)
     return dirty
 

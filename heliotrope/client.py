@@ -1,6 +1,6 @@
 """A small gRPC client, blocking and asyncio: `Client` for commands and notebooks, `AsyncClient` for many people at once.
 
-    with Client(user=load_identity()) as client:
+    with Client(user=load_identity()) as client:  # heliotrope.identity_file
         turn = Turn()
         for chunk in client.chat(chat_request("Hello")):
             turn.push(chunk)
@@ -11,17 +11,15 @@ Calls raise one of `heliotrope.errors` with a line that a person can act on. Def
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import grpc
 import grpc.aio
 
 from heliotrope import errors
-from heliotrope.identity import ROLE_KEY, USER_KEY, check_user_id, new_user_id
+from heliotrope.identity import ROLE_KEY, USER_KEY
 from heliotrope.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -54,40 +52,6 @@ _BY_CODE: dict[str, type[errors.HeliotropeError]] = {
         errors.FailedPrecondition, errors.ResourceExhausted, errors.Unavailable, errors.Unimplemented,
     )
 }  # fmt: skip
-
-
-def identity_path() -> Path:
-    """`$XDG_CONFIG_HOME/heliotrope/identity`, or `~/.config/heliotrope/identity`."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "heliotrope" / "identity"
-
-
-def load_identity(path: Path | None = None) -> str:
-    """This person's id (32 hex digits) from `path`, made at the first use with mode 0600.
-
-    Raises ConfigError when the file cannot be made or holds something else.
-    """
-    path = path or identity_path()
-    if path.is_file():
-        return _read_identity(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise errors.ConfigError(
-            f"cannot make the identity file {path}: {error}; set XDG_CONFIG_HOME"
-        ) from error
-    with os.fdopen(handle, "w") as file:
-        file.write(new_user_id() + "\n")
-    return _read_identity(path)
-
-
-def _read_identity(path: Path) -> str:
-    try:
-        return check_user_id(path.read_text().strip())
-    except (OSError, UnicodeDecodeError, errors.InvalidInput) as error:
-        raise errors.ConfigError(
-            f"{path} holds no identity ({error}); delete it and a new one is made"
-        ) from error
 
 
 def explain(error: grpc.RpcError, address: str) -> errors.HeliotropeError:

@@ -149,6 +149,7 @@ def _run(
 ) -> tuple[tuple[str, ...], list[PairMetrics]]:
     parameters = list(backbone.parameters(ADAPTER).values())
     optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    optimiser.zero_grad()  # an update that was undone may have left its gradients
     plan = list(_plan([lesson.row for lesson in lessons], settings))
     lesson_of = {lesson.row.id: lesson for lesson in lessons}
     mean_share = sum(lesson.share for lesson in lessons) / len(lessons)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 
-from feedback.examples import Demonstration, Thumb
 from feedback.log import Positions
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
@@ -103,8 +102,10 @@ def known(parts: Parts) -> list[Teaching]:
     lineage can name those.
     """
     mixture = parts.config.mixture
-    weights = {Preference: 1.0, Thumb: mixture.thumbs, Demonstration: mixture.demonstrations}
-    return [e for e in parts.inbox.examples() if isinstance(e, Teaching) and weights[type(e)] > 0]
+    weights = {"Preference": 1.0, "Thumb": mixture.thumbs, "Demonstration": mixture.demonstrations}
+    wanted = [e for kind, weight in weights.items() if weight > 0 for e in parts.inbox.examples(kind)]
+    ordered = sorted((e for e in wanted if isinstance(e, Teaching)), key=lambda e: (e.time, e.id))
+    return ordered[-parts.config.learner.window :]
 
 
 def update(parts: Parts, preferences: list[Teaching], parent: str = "") -> PolicyVersion:
@@ -139,9 +140,8 @@ def train(parts: Parts, parent: str, preferences: list[Teaching], now: float) ->
     same preferences, `now` (seconds, for their age), configuration and machine give the same weights, bit by bit."""
     config = parts.config
     learned = learned_by(parts.registry, parent, preferences)
-    shares = lesson(
-        preferences, _shares(preferences, now, config), learned, config.learner.rehearsal, config.learner.seed
-    )
+    seed = f"{config.learner.seed} {parent}"
+    shares = lesson(preferences, _shares(preferences, now, config), learned, config.learner.rehearsal, seed)
     log.info("training from %s on %d of %d examples", parent, sum(s > 0 for s in shares), len(preferences))
     return train_policy(
         parts.backbone, preferences, shares, _settings(config), parts.prepared, parts.progress

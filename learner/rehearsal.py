@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import math
 import random
 from collections.abc import Sequence
 
 from feedback.examples import Example, Preference
+from heliotrope.errors import HeliotropeError
 from heliotrope.policies import BASE, number
 from heliotrope.registry import Registry
+
+log = logging.getLogger("heliotrope.learner")
 
 
 def lesson(
@@ -15,18 +21,19 @@ def lesson(
     shares: Sequence[float],
     learned: frozenset[str],
     rehearsal: float,
-    seed: int,
+    seed: str,
 ) -> list[float]:
     """The shares, zero for what is left out: of what was `learned` before, `rehearsal` for each new preference stay.
 
     A weighted sample without replacement, by share, so that recent votes are rehearsed more often: the k largest of
-    u^(1 / share), u uniform on (0, 1) (Efraimidis and Spirakis 2006, algorithm A). Passing over all of the old again
+    u^(1 / share), u uniform on (0, 1), compared by their logarithms (Efraimidis and Spirakis 2006, algorithm A). `seed`
+    differs from version to version, or the same few would be rehearsed each time. Passing over all of the old again
     learns its wrong votes by heart (docs/experiments.md); passing over none of it forgets.
     """
     trainable = [k for k, p in enumerate(preferences) if shares[k] > 0 and not (p.held_out or _tied(p))]
     new = [k for k in trainable if preferences[k].id not in learned]
     old = [k for k in trainable if preferences[k].id in learned]
-    keys = {k: random.Random(f"{seed} {preferences[k].id}").random() ** (1 / shares[k]) for k in old}
+    keys = {k: math.log1p(-random.Random(f"{seed} {preferences[k].id}").random()) / shares[k] for k in old}
     rehearsed = sorted(old, key=lambda k: keys[k], reverse=True)[: round(rehearsal * len(new))]
     kept = {*new, *rehearsed}
     return [share if k in kept else 0.0 for k, share in enumerate(shares)]
@@ -35,18 +42,29 @@ def lesson(
 def learned_by(registry: Registry, version: str, among: Sequence[Example]) -> frozenset[str]:
     """Which of these preferences shaped the weights of `version`: its own examples and its ancestors'.
 
-    The walk ends at base, or at the first ancestor that knew none of them: what came before it is older still.
+    Behind an ancestor that cannot be read, every older version counts as one.
     """
-    ids = {p.id for p in among}
     found: set[str] = set()
     while version != BASE:
-        manifest = registry.read(number(version)).manifest
-        its_own = ids.intersection(manifest.example_ids)
-        if not its_own:
+        try:
+            manifest = registry.read(number(version)).manifest
+        except HeliotropeError as error:
+            log.warning("%s cannot be read, its elders are all taken for ancestors: %s", version, error)
+            found.update(
+                *(registry.read(n).manifest.example_ids for n in _readable(registry, number(version)))
+            )
             break
-        found |= its_own
+        found.update(manifest.example_ids)
         version = manifest.parent
-    return frozenset(found)
+    return frozenset(p.id for p in among if p.id in found)
+
+
+def _readable(registry: Registry, below: int) -> list[int]:
+    readable = []
+    for n in (n for n in registry.versions() if n < below):
+        with contextlib.suppress(HeliotropeError):
+            readable.append(registry.read(n).number or 0)
+    return readable
 
 
 def _tied(example: Example) -> bool:

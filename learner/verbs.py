@@ -46,12 +46,15 @@ def replay(config: Config) -> int:
         before = kept.hash()
         kept.close()
         again = path.with_name("replay.db")
-        again.unlink(missing_ok=True)
-        fresh = training_set(config, chat, again)
-        fresh.follow(log)
-        after, count = fresh.hash(), len(fresh.examples())
-        fresh.close()
-        again.replace(path)
+        try:
+            _remove(again)
+            fresh = training_set(config, chat, again)
+            fresh.follow(log)
+            after, count = fresh.hash(), len(fresh.examples())
+            fresh.close()
+            again.replace(path)
+        finally:
+            _remove(again)  # half a store would hold what people said where no erasure looks
     log.close()
     secrets.close()
     same = "agrees with" if before == after else f"differs from {before} in"
@@ -91,3 +94,8 @@ def retrain(config: Config, name: str) -> int:
             parts.close()
     print(done)
     return 0 if done.same else 1
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

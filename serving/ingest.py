@@ -62,9 +62,11 @@ class Ingest:
             for events in made
             if isinstance(events, list) and self.journal.find(events[-1].event_id) is None
         }
-        flat = [event for events in fresh.values() for event in events]
-        for start in range(0, len(flat), TOGETHER):
-            await asyncio.gather(*map(self.journal.commit, flat[start : start + TOGETHER]))
+        # A judgement makes its item known: its responses are durable before it, or a retry would skip them.
+        responses = [event for events in fresh.values() for event in events[:-1]]
+        for batch in (responses, [events[-1] for events in fresh.values()]):
+            for start in range(0, len(batch), TOGETHER):
+                await asyncio.gather(*map(self.journal.commit, batch[start : start + TOGETHER]))
         rejected = tuple((i, reason) for i, reason in enumerate(made) if isinstance(reason, str))
         return Ingested(len(fresh), len(items) - len(fresh) - len(rejected), rejected)
 

@@ -80,6 +80,8 @@ class Privacy:
             event.erasure_requested.erasure_id, event.erasure_requested.user = id, person.user
             await self.journal.commit(event)
             self.fold(event)
+            self.replies.conversations.forget(person.tenant, person.user)  # no new turn quotes the old ones
+            await self._stop_answers(person)  # those that began meanwhile
         await self._carry_out(id)
         return id
 

@@ -28,6 +28,7 @@ WITHOUT_ENGINE = (
     "heliotrope.v1.FeedbackService",
     "heliotrope.v1.AdminService",
     "heliotrope.v1.IngestService",
+    "heliotrope.v1.PrivacyService",
 )
 
 

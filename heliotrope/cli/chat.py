@@ -12,8 +12,9 @@ from rich.panel import Panel
 from rich.text import Text
 
 from heliotrope.cli import keys
-from heliotrope.client import Client, chat_request, comparison, feedback_request, load_identity, thumb
+from heliotrope.client import Client, chat_request, comparison, feedback_request, thumb
 from heliotrope.errors import HeliotropeError
+from heliotrope.identity_file import load_identity
 from heliotrope.turn import Turn
 from heliotrope.v1 import chat_pb2, feedback_pb2
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from heliotrope.settings.base import Section
 
@@ -43,7 +44,7 @@ class Serving(Section):
     public_port: int = Field(default=50051, ge=1, le=65535)
     """Public gRPC: chat, feedback, health."""
     private_host: str = "127.0.0.1"
-    """Address of the private listener; a loopback or private one."""
+    """Address of the private listener, which asks nobody who they are: a loopback or private one, never all of them."""
     private_port: int = Field(default=50052, ge=1, le=65535)
     """Private gRPC: policies, samples, administration."""
     http_port: int = Field(default=8080, ge=1, le=65535)
@@ -63,6 +64,19 @@ class Serving(Section):
     """How long a stop waits for responses in flight."""
     ticket_days: float = Field(default=30, gt=0, le=365)
     """How long a response can be judged."""
+
+    @field_validator("private_host")
+    @classmethod
+    def _not_for_everybody(cls, host: str) -> str:
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return host
+        if address.is_unspecified or not (address.is_loopback or address.is_private):
+            raise ValueError(
+                "the private listener gives out keys and samples; name a loopback or private address"
+            )
+        return host
 
     @property
     def public_address(self) -> str:

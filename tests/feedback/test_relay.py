@@ -224,6 +224,23 @@ def test_what_was_relayed_long_ago_is_dropped_but_never_the_newest_row(
     assert (waiting(outbox), outbox.depth) == ([], 0)
 
 
+def test_consent_and_erasures_are_never_dropped(log: SqliteLog, outbox: Outbox) -> None:
+    """They have no conversation, and serving folds them from this file at each start."""
+    consent = vote("consent")
+    consent.ClearField("conversation_id")
+    consent.user = "u"
+    log.append([consent, exchange("newest")])
+    wire = Wire()
+    session = session_of(outbox, wire)
+    for name in ("consent", "newest"):
+        session.step()
+        wire.answer(name)
+    session.step()
+    outbox.clock.now += 400 * DAY  # type: ignore[attr-defined]
+    outbox.prune()
+    assert log.find("consent") is not None
+
+
 def test_the_age_is_that_of_the_oldest_event_that_waits(log: SqliteLog, outbox: Outbox) -> None:
     """Events of 30 s and 20 s ago: 30 until the first is marked, then 20, then 0."""
     wire = Wire()

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from heliotrope.cli import app as commands
-from heliotrope.client import PRIVATE, PUBLIC, load_identity
+from heliotrope.client import PRIVATE, PUBLIC
+from heliotrope.identity_file import load_identity
 from heliotrope.simulate.drive import Plan
 from heliotrope.v1 import feedback_pb2
 from tests.heliotrope.scripted_loop import Scripted, scripted_loop

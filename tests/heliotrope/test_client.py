@@ -20,10 +20,9 @@ from heliotrope.client import (
     draw_request,
     explain,
     feedback_request,
-    identity_path,
-    load_identity,
 )
 from heliotrope.config import Config
+from heliotrope.identity_file import identity_path, load_identity
 from heliotrope.turn import Turn
 from heliotrope.v1 import admin_pb2, chat_pb2, common_pb2, feedback_pb2, policy_pb2
 from tests.heliotrope.scripted_loop import Scripted, dull, good, scripted_loop

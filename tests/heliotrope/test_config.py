@@ -58,3 +58,10 @@ def sections(model: type[BaseModel]) -> list[type[BaseModel]]:
 def test_every_knob_is_described_and_sections_stay_small(section):
     assert all(field.description for field in section.model_fields.values())
     assert len(section.model_fields) <= (13 if section is not Config else 24)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "8.8.8.8"])
+def test_the_private_listener_is_never_public(host: str) -> None:
+    with pytest.raises(ConfigError, match="loopback or private"):
+        load(None, [f"serving.private_host={host}"])
+    assert load(None, ["serving.private_host=10.0.0.7"]).serving.private_host == "10.0.0.7"

@@ -116,6 +116,11 @@ def test_not_finite_stops_names_the_examples_and_undoes():
     with pytest.raises(NotFinite, match="not finite in examples p003-3$"):
         train_policy(backbone, examples, [1.0] * 8, SETTINGS, store)
     assert backbone.digest("policy") == before
+    states[0, 0] = 0.0
+    train_policy(backbone, examples, [1.0] * 8, SETTINGS, store)
+    fresh = tiny_backbone(2)
+    train_policy(fresh, examples, [1.0] * 8, SETTINGS, store)
+    assert backbone.digest("policy") == fresh.digest("policy"), "nothing of the undone update stays"
 
 
 def test_what_is_prepared_equals_what_is_computed_anew():
