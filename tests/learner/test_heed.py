@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from feedback.join import Joiner
 from feedback.sqlite_log import SqliteLog
 from feedback.training_set import TrainingSet
+from heliotrope.config import Config
 from heliotrope.errors import Unavailable
 from heliotrope.v1.events_pb2 import Event
 from learner.erasure import heed
@@ -48,7 +49,8 @@ class Models:
 
 def parts_of(folder: Path, log: SqliteLog, serving: Serving) -> SimpleNamespace:
     kept = TrainingSet(folder / "set.db", lambda: Joiner(("human",), 0.0), "r", lambda: 1e9)
-    return SimpleNamespace(secrets=serving, inbox=Inbox(log, kept, 100), reward=Models(), prepared=Models())
+    inbox = Inbox(log, kept, 100)
+    return SimpleNamespace(config=Config(), secrets=serving, inbox=inbox, reward=Models(), prepared=Models())
 
 
 def ask(log: SqliteLog) -> None:
