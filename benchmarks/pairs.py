@@ -74,7 +74,7 @@ def fingerprint(rows: Iterable[Sequence[int]]) -> str:
 def _pair(record: dict[str, object]) -> Pair:
     prompt = str(record["prompt"])
     turns = json.loads(prompt) if prompt.startswith('[{"role"') else [{"role": "user", "content": prompt}]
-    messages = tuple(Message(turn["role"], turn["content"]) for turn in turns)
+    messages = tuple(Message(turn["role"], turn["content"]) for turn in turns)  # pyright: ignore[reportArgumentType]
     # A response that begins with a space would merge with the template's last token on one side only.
     return Pair(
         str(record["id"]),

@@ -122,7 +122,7 @@ def _trainer(job: Job, tokenizer: Any, texts: list[dict[str, Any]], model: Any =
     )
     lora = LoraConfig(
         r=job.rank,
-        lora_alpha=job.alpha,
+        lora_alpha=int(job.alpha),
         target_modules=list(TARGETS),
         task_type="SEQ_CLS" if job.task == "reward" else "CAUSAL_LM",
         modules_to_save=["score"] if job.task == "reward" else None,
