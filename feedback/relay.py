@@ -94,9 +94,8 @@ class Relay:
             except HeliotropeError as error:
                 pause = FIRST_PAUSE if self.health.connected else min(pause * 2, LONGEST_PAUSE)
                 self._failed(error)
-            except (
-                Exception
-            ) as error:  # the client library's own faults: a dead thread would fill the outbox unseen
+            except Exception as error:
+                # The client library's own faults: a dead thread would fill the outbox unseen.
                 logger.exception("the relay failed, and goes on")
                 pause = min(pause * 2, LONGEST_PAUSE)
                 self._failed(LogError(f"{type(error).__name__}: {error}"))

@@ -20,6 +20,7 @@ from learner.metrics import Measured, PairMetrics, Progress, merge, summary
 from learner.mixture import Mixture, Terms, batch_loss, drift
 from learner.prepared import PreparedStore, log_ratios
 from learner.rows import Row, batches
+from learner.steps import optimiser as adamw
 from learner.steps import schedule
 
 __all__ = [
@@ -148,7 +149,7 @@ def _run(
     progress: Callable[[Progress], None],
 ) -> tuple[tuple[str, ...], list[PairMetrics]]:
     parameters = list(backbone.parameters(ADAPTER).values())
-    optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    optimiser = adamw(parameters, settings.learning_rate)
     optimiser.zero_grad()  # an update that was undone may have left its gradients
     plan = list(_plan([lesson.row for lesson in lessons], settings))
     lesson_of = {lesson.row.id: lesson for lesson in lessons}

@@ -98,12 +98,14 @@ class ReadModels:
             try:
                 checks = replay(self._log, fresh, readable(self._registry))
                 done = Replayed(before, fresh.hash(), len(fresh.examples()), tuple(checks))
+                fresh.close()
+                kept.close()
+                self._kept = None
+                _remove(self._path)
+                fresh_path.rename(self._path)
             finally:
                 fresh.close()
-            kept.close()
-            self._kept = None
-            _remove(self._path)
-            fresh_path.rename(self._path)
+                _remove(fresh_path)  # half a store would hold what people said where no erasure looks
             return done
 
     def _current(self) -> TrainingSet:
