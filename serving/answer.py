@@ -83,6 +83,7 @@ class Answer:
     task: asyncio.Task[None] | None = None
     entered: bool = False
     stopping: bool = False
+    starting: asyncio.Task[None] | None = None
 
     @property
     def response_id(self) -> str:
@@ -114,8 +115,8 @@ class Answer:
         try:
             if self.stopping:  # a task cancelled before its first step would never run its `finally`
                 raise asyncio.CancelledError
-            await self._begin()
-            finish = await self._draw()
+            self.starting = asyncio.create_task(self._begin(), name=f"start of {self.response_id}")
+            finish = await self._draw(self.starting)
         except asyncio.CancelledError:
             finish = common_pb2.FINISH_REASON_CANCELLED
         except HeliotropeError as error:
@@ -125,21 +126,24 @@ class Answer:
             await self._close(finish)
 
     async def _begin(self) -> None:
+        """Commit the start. A task of its own: the model reads the prompt meanwhile, and no cancel parts the two."""
         started = self.draft.started
         event = self.journal.event(started.response_id, self.draft.origin)
         event.response_started.CopyFrom(started)
-        self.logged = True  # assumed until the log refuses, so that a cancel in between still closes what may be durable
         try:
             await self.journal.commit(event)
+            self.logged = True
         except (LogError, ResourceExhausted) as error:
-            self.logged = False
             logger.error("the log takes no events, chat goes on unlogged: %s", error)
         self.begun.set()
 
-    async def _draw(self) -> common_pb2.FinishReason:
+    async def _draw(self, start: asyncio.Task[None]) -> common_pb2.FinishReason:
+        """Every piece, none before the start is in the log or known not to be."""
         stream, unsent, finish = self.format.stream(), 0, None
         async with contextlib.aclosing(self.draft.pieces()) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
+                if not self.token_ids:
+                    await asyncio.shield(start)
                 self._record(piece)
                 unsent, finish = unsent + len(piece.token_ids), piece.finish
                 text = stream.push(piece.token_ids) + (stream.flush() if finish else "")
@@ -163,6 +167,8 @@ class Answer:
     async def _close(self, finish: common_pb2.FinishReason) -> None:
         """Nothing cancels this part: stop() is deaf once `finish` is set."""
         self.finish = finish
+        if self.starting:
+            await asyncio.wait([self.starting])
         self.begun.set()
         self.emit(Ended(self.response_id, finish, len(self.token_ids)))
         try:
