@@ -66,6 +66,45 @@ async def test_the_start_is_in_the_log_before_the_first_token(world: World) -> N
     assert (await rest(call))[-1].HasField("finished")
 
 
+async def test_the_model_reads_the_prompt_while_the_start_goes_to_disk(world: World) -> None:
+    journal, durable = world.server.replies.journal, asyncio.Event()
+    write = journal.write
+
+    async def slow(event):
+        await durable.wait()
+        return await write(event)
+
+    journal.write = slow
+    call = world.chats.Chat(request(), metadata=ALICE)
+    heard = asyncio.ensure_future(call.read())
+    await until_async(lambda: world.engine.running == 1)
+    assert not heard.done() and world.counts()["exchanges"] == 0
+    durable.set()
+    assert (await heard).HasField("started")
+    assert (await rest(call))[-1].HasField("finished")
+
+
+async def test_an_answer_cut_before_its_start_is_on_disk_is_closed_after_it(world: World) -> None:
+    journal, durable = world.server.replies.journal, asyncio.Event()
+    write = journal.write
+
+    async def slow(event):
+        await durable.wait()
+        return await write(event)
+
+    journal.write = slow
+    call = world.chats.Chat(request(), metadata=ALICE)
+    await until_async(lambda: world.engine.running == 1)
+    call.cancel()
+    await until_async(lambda: world.engine.running == 0)
+    durable.set()
+    await until_async(lambda: world.counts()["exchanges"] == 2)
+    (started,) = world.events("exchanges", "response_started")
+    (closed,) = world.events("exchanges", "response_served")
+    assert closed.response_served.finish_reason == common_pb2.FINISH_REASON_CANCELLED
+    assert closed.sequence > started.sequence and not closed.response_served.response_token_ids
+
+
 async def test_greedy_answers_have_no_propensity(world: World) -> None:
     await world.chat(sampling=common_pb2.Sampling(temperature=0.0))
     assert world.engine.calls[0].sampling.temperature == 0.0
