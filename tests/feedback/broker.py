@@ -2,46 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import uuid
 
 import pytest
 
-from deploy.broker import command, listening
+from benchmarks.local_broker import LocalBroker
 from heliotrope.settings.log import Kafka
-from tests.waiting import until
-
-
-class LocalBroker:
-    """A broker process in memory, on one port for its life; started again it is empty."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Listens when it returns."""
-        quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(command(self.port), stdout=quiet, stderr=quiet)
-        until(lambda: listening(self.port), 30)
-
-    def kill(self) -> None:
-        """SIGKILL: all that it held is gone."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def freeze(self) -> None:
-        """Connections stay open and nothing answers."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """It goes on where it was."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
 
 
 def settings(address: str, **changes: object) -> Kafka:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.scripted_engine import ScriptedEngine, number
 from feedback.join import Joiner
 from feedback.log import read_all
 from heliotrope.chat import ChatFormat
@@ -28,7 +29,6 @@ from tests.learner.test_loop import model  # noqa: F401  a fixture
 from tests.learner.votes_log import ScriptedSampler
 from tests.loop.traces_of import in_files, in_rows, needles
 from tests.serving.running import ALICE, World, running
-from tests.serving.scripted_engine import ScriptedEngine, number
 
 ON = chat_pb2.COMPARISON_WISH_ON
 SAID, CORRECTED, COMMENTED, DRAWN = (

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from benchmarks.scripted_engine import ScriptedEngine, logprob
+from benchmarks.small_model import BASE_DIGEST, scripted_engine, small_format
 from feedback.log import read_all
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config, load
@@ -23,7 +24,6 @@ from heliotrope.v1 import (
     admin_pb2_grpc,
     chat_pb2,
     chat_pb2_grpc,
-    common_pb2,
     events_pb2,
     feedback_pb2,
     feedback_pb2_grpc,
@@ -36,34 +36,10 @@ from serving.build import build
 from serving.engine import Adapter
 from serving.server import Server
 from tests.heliotrope.small_adapters import stage
-from tests.serving.scripted_engine import ScriptedEngine, logprob
 
 ALICE = (("x-heliotrope-user", "a" * 32),)
 BOB = (("x-heliotrope-user", "b" * 32),)
-BASE_DIGEST = "0" * 64
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 ids = count(1)
-
-
-def small_format() -> ChatFormat:
-    """One token a byte, two special tokens, ChatML."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
-    end = tokenizer.token_to_id("<|im_end|>")
-    envelope = common_pb2.Envelope(base_digest=BASE_DIGEST, tokenizer="t", template="c", system_prompt="s")
-    return ChatFormat(tokenizer, TEMPLATE, frozenset({end}), envelope, "Be kind.")
-
-
-def scripted_engine(chat: ChatFormat, **options) -> ScriptedEngine:
-    """Answers in letters."""
-    letters = [chat.response_ids(c)[0] for c in "abcdefghijklmnopqrstuvwxyz "]
-    return ScriptedEngine(words=letters, eos=next(iter(chat.eos_ids)), max_model_len=512, **options)
 
 
 def free_ports(n: int) -> list[int]:

@@ -8,12 +8,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.scripted_engine import ScriptedEngine, logprob
 from heliotrope.registry import Manifest, PolicyVersion, Registry
 from serving.behaviour import Limits
 from serving.engine import Adapter, Piece, Sampling
 from serving.swap import Swapper
 from tests.heliotrope.small_adapters import stage
-from tests.serving.scripted_engine import ScriptedEngine, logprob
 
 LIMITS = Limits(min_prompts=2, min_tokens=6)
 TEXTS = ([5, 6, 7, 8, 9], [5, 6, 11, 12, 13])

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.scripted_engine import ScriptedEngine
 from heliotrope.registry import Manifest
 from serving.behaviour import Limits
 from serving.swap import SwapError
 from tests.heliotrope.small_adapters import stage
-from tests.serving.scripted_engine import ScriptedEngine
 from tests.serving.swap_world import World
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from benchmarks.scripted_engine import logprob
 from heliotrope.v1 import chat_pb2, common_pb2, feedback_pb2
 from tests.serving.running import ALICE, BOB, World, fails, read, refusal, request, rest, running
-from tests.serving.scripted_engine import logprob
 from tests.waiting import until_async
 
 ON = chat_pb2.COMPARISON_WISH_ON

@@ -12,12 +12,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from benchmarks.scripted_engine import logprob
 from heliotrope.v1 import common_pb2, sampler_pb2
 from serving.engine import Adapter
 from serving.sample_gate import SampleGate, allowed
 from tests.heliotrope.small_adapters import stage
 from tests.serving.running import ALICE, BASE_DIGEST, World, fails, refusal, request, rest, running
-from tests.serving.scripted_engine import logprob
 from tests.waiting import until_async
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.scripted_engine import ScriptedEngine
 from heliotrope.errors import NotFound, Unavailable
 from heliotrope.registry import PolicyVersion
 from serving.behaviour import check_behaviour, read_record
 from serving.engine import EngineError, Piece
 from serving.slots import Role
 from serving.swap import SwapError, Swapper, adapter_of
-from tests.serving.scripted_engine import ScriptedEngine
 from tests.serving.swap_world import LIMITS, World, until
 
 

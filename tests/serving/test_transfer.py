@@ -10,11 +10,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from benchmarks.scripted_engine import number
 from feedback.join import Joiner
 from heliotrope.cli import transfer
 from heliotrope.v1 import chat_pb2, common_pb2, feedback_pb2, ingest_pb2
 from tests.serving.running import World, refusal, running
-from tests.serving.scripted_engine import number
 
 ROLE = (("x-heliotrope-role", "import"),)
 PAIRS = Path(__file__).parents[3] / "shared" / "data" / "pairs.jsonl"
