@@ -7,18 +7,25 @@ wait for company.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from typing import TypeVar
 
 from feedback.log import Event, Log, pack, topic_of
 from heliotrope.errors import HeliotropeError, LogError, ResourceExhausted, Unavailable
 from heliotrope.failpoints import reach
 
 SCHEMA = 1
+
+Waiter = Future[int] | asyncio.Future[int]
+"""Who waits for an event's offset: a thread, or a task of an event loop."""
+Item = tuple[Event, Waiter]
+W = TypeVar("W", Future[int], asyncio.Future[int])
 
 
 class LogWriter:
@@ -43,7 +50,7 @@ class LogWriter:
         self._admit = admit
         self.producer_id = producer_id or str(uuid.uuid4())
         self._sequence = 0
-        self._queue: deque[tuple[Event, Future[int]]] = deque()
+        self._queue: deque[Item] = deque()
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -54,17 +61,22 @@ class LogWriter:
 
         Raises InvalidInput at once, ResourceExhausted when the queue is full, and what the log raised for its batch.
         """
-        return (await self.append_all((event,)))[0]
+        (outcome,) = self._take_in((event,), asyncio.get_running_loop().create_future)
+        return await outcome
 
     async def append_all(self, events: Sequence[Event]) -> list[int]:
         """Wait until all are durable (not always in one transaction); their offsets."""
-        waiting = [asyncio.wrap_future(future) for future in self.submit(events)]
+        waiting = self._take_in(events, asyncio.get_running_loop().create_future)
         for future in waiting:
             future.add_done_callback(_retrieve)
-        return [await asyncio.shield(future) for future in waiting]
+        return [await future for future in waiting]
 
     def submit(self, events: Iterable[Event]) -> list[Future[int]]:
         """Queue the events without waiting, all or none; futures of their offsets. For any thread."""
+        return self._take_in(events, Future)
+
+    def _take_in(self, events: Iterable[Event], waiter: Callable[[], W]) -> list[W]:
+        """Queue the events, all or none, each with somebody who waits for its outcome."""
         events = list(events)
         for event in events:
             topic_of(event)
@@ -78,7 +90,7 @@ class LogWriter:
                 raise ResourceExhausted(
                     f"{len(self._queue)} events wait for the log, which takes {self.capacity}, and {len(events)} came; try again shortly"
                 )
-            items = [(self._stamp(event), Future()) for event in events]
+            items = [(self._stamp(event), waiter()) for event in events]
             self._queue.extend(items)
             self._wake.notify()
         return [future for _, future in items]
@@ -103,34 +115,62 @@ class LogWriter:
         return event
 
     def _run(self) -> None:
-        taken: list[tuple[Event, Future[int]]] = []
+        taken: list[Item] = []
         try:
             while taken := self._take():
                 self._commit(taken)
+                taken = []
         finally:
             with self._wake:
                 self._stopping = True
-                left = [future for _, future in (*taken, *self._queue) if not future.done()]
-            for future in left:
-                future.set_exception(LogError("the log's writer ended unexpectedly; restart serving"))
+                left = [future for _, future in (*taken, *self._queue)]
+            _tell(left, LogError("the log's writer ended unexpectedly; restart serving"))
 
-    def _take(self) -> list[tuple[Event, Future[int]]]:
+    def _take(self) -> list[Item]:
         """Wait for events; empty only when stopped and drained."""
         with self._wake:
             self._wake.wait_for(lambda: self._queue or self._stopping)
             return [self._queue.popleft() for _ in range(min(self.batch, len(self._queue)))]
 
-    def _commit(self, items: list[tuple[Event, Future[int]]]) -> None:
-        live = [(event, future) for event, future in items if future.set_running_or_notify_cancel()]
+    def _commit(self, items: list[Item]) -> None:
+        live = [item for item in items if _goes_on(item[1])]
         try:
             offsets = self.log.append([event for event, _ in live])
         except HeliotropeError as error:
-            for _, future in live:
-                future.set_exception(error)
+            _tell([future for _, future in live], error)
             return
         reach("between commit and reply")
-        for (_, future), offset in zip(live, offsets, strict=True):
-            future.set_result(offset)
+        _tell([future for _, future in live], offsets)
+
+
+def _goes_on(future: Waiter) -> bool:
+    """Whether an event is still to be written: who submitted it from a thread may have taken it back."""
+    return isinstance(future, asyncio.Future) or future.set_running_or_notify_cancel()
+
+
+def _tell(waiting: Sequence[Waiter], outcome: Sequence[int] | Exception) -> None:
+    """Give everybody their offset, or all the same error; each event loop is woken once, not once an event."""
+    on_loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[int], int | Exception]]] = {}
+    for number, future in enumerate(waiting):
+        one = outcome if isinstance(outcome, Exception) else outcome[number]
+        if isinstance(future, asyncio.Future):
+            on_loops.setdefault(future.get_loop(), []).append((future, one))
+        else:
+            _settle([(future, one)])
+    for loop, told in on_loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits there any more
+            loop.call_soon_threadsafe(_settle, told)
+
+
+def _settle(told: Sequence[tuple[Waiter, int | Exception]]) -> None:
+    """Those who have gone away meanwhile are passed over."""
+    for future, outcome in told:
+        if future.done():
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 def _retrieve(future: asyncio.Future[int]) -> None:

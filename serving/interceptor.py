@@ -41,17 +41,24 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """The handler with its errors translated; health and reflection answer while draining too."""
-        handler: Any = await continuation(handler_call_details)
+        """The handler with its errors translated, made once a method; health and reflection answer while draining too."""
         method = handler_call_details.method
+        if (known := self._wrapped.get(method)) is not None:
+            return known
+        handler: Any = await continuation(handler_call_details)
         if handler is None or method.startswith(_ALWAYS):
             return handler
+        self._wrapped[method] = wrapped = self._wrap(handler, method)
+        return wrapped
+
+    def _wrap(self, handler: Any, method: str) -> Any:
         if handler.response_streaming:
             stream = handler.stream_stream or handler.unary_stream
             field = "stream_stream" if handler.request_streaming else "unary_stream"

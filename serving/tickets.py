@@ -83,7 +83,7 @@ class Tickets:
             raise forged from error
 
     def _mac(self, content: bytes) -> bytes:
-        return hmac.new(self.key, b"ticket\0" + content, hashlib.sha256).digest()
+        return hmac.digest(self.key, b"ticket\0" + content, "sha256")
 
 
 def prompt_digest(prompt_ids: Sequence[int]) -> str:

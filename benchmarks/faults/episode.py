@@ -23,7 +23,7 @@ from benchmarks.faults.stores import read_stores
 from benchmarks.faults.troubles import befall, limit_files
 
 PEOPLE = 6
-PAUSE = 0.006
+PAUSE = 0.02
 LIFE_SECONDS = {"serving": 6.0, "learner": 15.0}
 """How long a failpoint is waited for; a life that does not come to it is killed and the kill is tried once more."""
 SLOWER = 5.0

@@ -117,7 +117,7 @@ def settings(folder: Path, model: Path, kind: str, ports: tuple[int, int, int], 
             f"log.kind={kind}", f"kafka.bootstrap_servers=127.0.0.1:{broker}", "kafka.timeout_seconds=2",
             "kafka.partitions=3", f"serving.public_port={public}", f"serving.private_port={private}",
             f"serving.http_port={http}", "serving.drain_seconds=2", "serving.max_tokens=16",
-            "comparisons.share=1e-12", "learner.min_new=4", "learner.window=48", "learner.poll_seconds=0.1", "learner.nice=0",
+            "comparisons.share=1e-12", "learner.min_new=4", "learner.window=12", "learner.poll_seconds=0.1", "learner.nice=0",
             "learner.threads=1", "lora.rank=4", "judge.prompts=2", "judge.max_tokens=8",
         ],
     )  # fmt: skip

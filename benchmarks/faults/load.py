@@ -45,9 +45,9 @@ async def measure(house: House, rate: float, seconds: float) -> dict[str, object
     finally:
         serving.kill()
         house.close()
-    return figures(sent) | {"backlog": waiting, "drain_seconds": round(drained, 1), "drain_per_s": round(waiting / drained),
-                            "load_lost": len(report.lost), "load_duplicated": len(report.duplicated),
-                            "load_damaged": len(report.damaged)}  # fmt: skip
+    complaints = {name: len(getattr(report, name)) for name in ("lost", "duplicated", "damaged")}
+    drain = {"backlog": waiting, "drain_seconds": round(drained, 1), "drain_per_s": round(waiting / drained)}
+    return figures(sent) | drain | complaints
 
 
 def figures(sent: Mapping) -> dict[str, object]:

@@ -19,6 +19,7 @@ import feedback.kafka_link
 import feedback.kafka_log
 import feedback.sqlite_log
 from benchmarks.faults.bugs import plant
+from benchmarks.scripted_engine import ScriptedEngine, number
 from benchmarks.small_model import scripted_engine
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
@@ -55,7 +56,7 @@ def learn(orders: Orders) -> None:
 
 async def _serve(config: Config) -> None:
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
-    server, stop = build(config, engine=scripted_engine(chat), chat=chat), asyncio.Event()
+    server, stop = build(config, engine=quick_engine(chat), chat=chat), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     try:
         await server.start()
@@ -65,6 +66,16 @@ async def _serve(config: Config) -> None:
         await server.close()
 
 
+def quick_engine(chat: ChatFormat) -> ScriptedEngine:
+    """Answers of a few letters, other ones to each request: of two that are the same nothing could be learned."""
+    engine = scripted_engine(chat)
+    letters = engine.words
+    engine.script = lambda prompt, adapter, request: [
+        letters[number(request, i) % len(letters)] for i in range(8)
+    ]
+    return engine
+
+
 def settle(orders: Orders) -> None:
     """A life of its own: its failpoints, its output, its planted bug, and an end when the run ends."""
     os.environ[VARIABLE] = orders.failpoints
@@ -72,6 +83,7 @@ def settle(orders: Orders) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("kafka").setLevel(logging.WARNING)
     feedback.sqlite_log.CHECKPOINT_BYTES = orders.checkpoint_bytes
     plant(orders.bug)
     threading.Thread(target=_end_with_parent, name="end with the run", daemon=True).start()

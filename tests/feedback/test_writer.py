@@ -227,3 +227,19 @@ def test_nothing_acknowledged_is_lost_when_the_writing_process_is_killed(tmp_pat
         told, end = told | fresh, end_of(path)
     assert told <= written(path, {}), "what an early run was told outlives the later kills"
     assert len(told) > kills * 50, "the kills came while it wrote"
+
+
+async def test_a_batch_wakes_its_event_loop_once(
+    log: GatedLog, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, woken = asyncio.get_running_loop(), []
+    log.gate.clear()
+    first = asyncio.create_task(writer.append(vote("first")))
+    await until_async(log.entered.is_set)
+    rest = [asyncio.create_task(writer.append(vote(f"v{i}"))) for i in range(9)]
+    await asyncio.sleep(0)
+    whole = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *told: (woken.append(told), whole(*told))[1])
+    log.gate.set()
+    assert [await task for task in (first, *rest)] == list(range(1, 11))
+    assert [len(batch) for batch in log.batches] == [1, 9] and len(woken) == 2
