@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from feedback.examples import examples_hash
-from feedback.log import Log
+from feedback.examples import hash_of
 from feedback.training_set import TrainingSet
 from heliotrope.errors import HeliotropeError, NotFound
 from heliotrope.policies import BASE, number
@@ -96,24 +95,12 @@ def readable(registry: Registry) -> list[PolicyVersion]:
     return found
 
 
-def replay(log: Log, fresh: TrainingSet, versions: Sequence[PolicyVersion]) -> list[Check]:
-    """Read the log into an empty set, and on the way compare each version's training set with its manifest's hash."""
-    fresh.heed_erasures(log)
-    checks = []
-    for version in sorted(versions, key=lambda v: sum(v.manifest.log_positions.values())):
-        fresh.follow(log, until=version.manifest.log_positions)
-        checks.append(check(version.name, version.manifest, fresh))
-    fresh.follow(log)
-    return checks
-
-
 def check(name: str, manifest: Manifest, kept: TrainingSet) -> Check:
     """Compare a manifest with a set that has read the log up to the manifest's positions."""
-    wanted = set(manifest.example_ids)
-    have = [e for e in kept.examples() if e.id in wanted]
-    lost = wanted - {e.id for e in have}
+    digests, wanted = kept.digests(), set(manifest.example_ids)
+    lost = wanted - digests.keys()
     erased = kept.facts.erased_among(iter(map(vote_of, sorted(lost))))
-    agrees = not lost and examples_hash(have) == manifest.examples_hash
+    agrees = not lost and hash_of((id, digests[id]) for id in wanted) == manifest.examples_hash
     return Check(name, agrees, len(wanted), len(erased), len(lost) - len(erased), _note(agrees, lost, erased))
 
 

@@ -10,7 +10,7 @@ want of its response is taught once the response comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from feedback.join import Joiner
 from feedback.log import EXCHANGES, FEEDBACK, Log, Positions, Record, read_all
 from feedback.quarantine import Bounds, Quarantined
 from feedback.tables import DerivedFile
+from feedback.turns import Turns
 from heliotrope.errors import LogError
 from heliotrope.failpoints import reach
 from heliotrope.v1.events_pb2 import Event
@@ -64,19 +65,32 @@ class TrainingSet:
         """Offset of the newest record taken from each place."""
         return dict(self._file.connection.execute("SELECT place, offset FROM positions"))
 
-    def follow(self, log: Log, until: Positions | None = None) -> int:
-        """Take all that is new in the log (up to `until`), then settle; how many records that was."""
-        count = 0
-        for topic in (EXCHANGES, FEEDBACK):
-            page: list[Record] = []
-            for record in upto(read_all(log, topic, self.positions, PAGE), topic, until):
-                page.append(record)
-                if len(page) == PAGE:
-                    count += self.take(page)
-                    page = []
-            count += self.take(page)
+    def follow(self, log: Log, until: Positions | None = None, turns: Turns | None = None) -> int:
+        """Take all that is new in the log (up to `until`), then settle; how many records that was.
+
+        turns: of the threads that use this set too; one is taken for each page, and none while the log is read.
+        """
+        turns = turns or Turns()
+        count = sum(self._follow(log, topic, until, turns) for topic in (EXCHANGES, FEEDBACK))
         if count:
-            self.settle()
+            with turns:
+                self.settle()
+        return count
+
+    def _follow(self, log: Log, topic: str, until: Positions | None, turns: Turns) -> int:
+        count = 0
+        with turns:
+            cursor = self.positions
+        while not _passed(cursor, topic, until):
+            round_ = turns.round
+            page = log.read(topic, cursor, PAGE)
+            if not page:
+                break
+            with turns:
+                if turns.round != round_:
+                    continue
+                count += self.take([r for r in page if until is None or r.offset <= until.get(r.place, 0)])
+            cursor |= {record.place: record.offset for record in page}
         return count
 
     def take(self, records: Sequence[Record]) -> int:
@@ -120,12 +134,12 @@ class TrainingSet:
         self._cache.clear()
         return self._file.truncate()
 
-    def heed_erasures(self, log: Log) -> None:
-        """Apply every erasure of the log wherever it stands, also beyond the positions read: what was erased since is
+    def heed_erasures(self, records: Iterable[Record]) -> None:
+        """Apply these (`erasures` of a log) wherever they stand, also beyond the positions read: what was erased since is
         not looked at again when an old state is made anew."""
         with self._file.transaction():
-            for record in read_all(log, FEEDBACK):
-                if record.event is not None and record.event.WhichOneof("what") == "erasure_requested":
+            for record in records:
+                if record.event is not None:
                     self._derive(self._facts.add(record.event, record.place, record.offset))
 
     def settle(self) -> None:
@@ -141,20 +155,29 @@ class TrainingSet:
                 quarantine.put(connection, record, problem, now, self._facts.person_of(record))
             quarantine.prune(connection, now, self._retention.quarantine)
 
-    def retry(self) -> tuple[int, int]:
+    def retry(self, turns: Turns | None = None) -> tuple[int, int]:
         """Look again at all that is in quarantine; how many were taken in, and how many stay. After an upgrade, or
-        once clocks agree, what could not be used can be."""
-        taken = 0
-        now, held = self._clock(), self.quarantined(limit=1_000_000_000)
-        for item in (i for i in held if i.whole and i.reason != Reason.TARGET_UNKNOWN):
-            record = self._again(item)
-            if record.event is None or inspect(record, now) is not None:
-                continue
-            with self._file.transaction() as connection:
-                self._derive(self._facts.add(record.event, record.place, record.offset))
-                quarantine.remove(connection, [item.number])
-            taken += 1
-        return taken, len(held) - taken
+        once clocks agree, what could not be used can be. turns: see `follow`."""
+        turns, seen, taken, before = turns or Turns(), 0, 0, 0
+        while True:
+            with turns:
+                held = self.quarantined(PAGE, before)
+                taken += sum(map(self._taken_again, held))
+            seen += len(held)
+            if len(held) < PAGE:
+                return taken, seen - taken
+            before = held[-1].number
+
+    def _taken_again(self, item: Quarantined) -> bool:
+        if not item.whole or item.reason == Reason.TARGET_UNKNOWN:
+            return False
+        record = self._facts.record(item.place, item.offset, item.value)
+        if record.event is None or inspect(record, self._clock()) is not None:
+            return False
+        with self._file.transaction() as connection:
+            self._derive(self._facts.add(record.event, record.place, record.offset))
+            quarantine.remove(connection, [item.number])
+        return True
 
     def examples(self, kind: str = "", limit: int = 1_000_000_000) -> list[Example]:
         """The newest examples of a kind ("Preference", "Thumb", …; empty: all), oldest first."""
@@ -168,9 +191,13 @@ class TrainingSet:
                 self._cache[example.id] = content_digest(example), example
         return [self._cache[id][1] for id, _, _ in reversed(rows)]
 
+    def digests(self) -> dict[str, str]:
+        """Content digest of every example by its id, without making the examples."""
+        return dict(self._file.connection.execute("SELECT id, digest FROM examples"))
+
     def hash(self) -> str:
         """SHA-256 (hex) over the sorted (id, content digest) of all examples: `feedback.examples.examples_hash`."""
-        return hash_of(self._file.connection.execute("SELECT id, digest FROM examples"))
+        return hash_of(self.digests().items())
 
     def states(self) -> dict[str, int]:
         """How many questions stand how: taught, pending, dropped, nothing."""
@@ -212,9 +239,6 @@ class TrainingSet:
         """Close the file; idempotent."""
         self._file.close()
 
-    def _again(self, item: Quarantined) -> Record:
-        return self._facts.record(item.place, item.offset, item.value)
-
     def _joined(self, question: str) -> Joiner:
         joiner = self._joiner()
         for event in self._facts.of(question):
@@ -250,16 +274,14 @@ class TrainingSet:
             )
 
 
-def upto(records: Iterable[Record], topic: str, until: Positions | None) -> Iterator[Record]:
-    """Those at or before the positions (None: all); ends once every place of the topic named there is passed."""
+def erasures(log: Log) -> list[Record]:
+    """Every erasure that the log has been asked for."""
+    return [r for r in read_all(log, FEEDBACK) if r.event and r.event.HasField("erasure_requested")]
+
+
+def _passed(cursor: Positions, topic: str, until: Positions | None) -> bool:
+    """Whether a reader at `cursor` has seen all of a topic that lies at or before `until`."""
     if until is None:
-        yield from records
-        return
-    left = {name for name in until if name.partition("/")[0] == topic}
-    for record in records:
-        if record.offset <= until.get(record.place, 0):
-            yield record
-        if record.offset >= until.get(record.place, 0):
-            left.discard(record.place)
-        if not left:
-            return
+        return False
+    wanted = {name: offset for name, offset in until.items() if name.partition("/")[0] == topic}
+    return all(cursor.get(name, 0) >= offset for name, offset in wanted.items())

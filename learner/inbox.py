@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from feedback.examples import Example, Preference
 from feedback.log import POLICY, Log, Positions, read_all
-from feedback.training_set import TrainingSet
+from feedback.training_set import TrainingSet, erasures
 from heliotrope.policies import PolicyTable
 
 PromptIds = tuple[int, ...]
@@ -49,7 +49,7 @@ class Inbox:
 
     def heed_erasures(self) -> None:
         """See `TrainingSet.heed_erasures`."""
-        self._set.heed_erasures(self._log)
+        self._set.heed_erasures(erasures(self._log))
 
     def examples(self, kind: str = "") -> list[Example]:
         """The newest accepted examples of a kind ("Thumb", "Correction", …; empty: all), oldest first, held-out ones among

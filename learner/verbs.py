@@ -7,11 +7,15 @@ import fcntl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from feedback.lineage import readable
 from feedback.open import open_reader
+from feedback.replay import beside, put, rebuild
 from feedback.rules import training_set
 from feedback.sealed_log import SealedReader
+from feedback.turns import Turns
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.errors import FailedPrecondition
@@ -35,31 +39,24 @@ def own(config: Config) -> Iterator[None]:
 
 
 def replay(config: Config) -> int:
-    """Make the training set again from the log, put it in the old one's place; 0 when the hashes agree, else 1."""
+    """Make the training set again from the log, put it in the old one's place; 0 when it and every version agree, else 1."""
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
-    path = config.paths.training_set
+    path, made = config.paths.training_set, partial(training_set, config, chat)
     secrets = ServingSecrets(config.serving.private_address)
     log = SealedReader(open_reader(config), secrets)
     with own(config):
-        kept = training_set(config, chat, path)
+        kept = made(path)
         kept.follow(log)
-        before = kept.hash()
-        kept.close()
-        again = path.with_name("replay.db")
-        try:
-            _remove(again)
-            fresh = training_set(config, chat, again)
-            fresh.follow(log)
-            after, count = fresh.hash(), len(fresh.examples())
-            fresh.close()
-            again.replace(path)
-        finally:
-            _remove(again)  # half a store would hold what people said where no erasure looks
+        with beside(made, path) as fresh:
+            done = rebuild(log, kept, fresh, readable(Registry(config.paths.registry)), Turns())
+            put(fresh, kept, path)
     log.close()
     secrets.close()
-    same = "agrees with" if before == after else f"differs from {before} in"
-    print(f"training set: {count} examples, {after} {same} the store as it was")
-    return 0 if before == after else 1
+    same = "agrees with" if done.before == done.after else f"differs from {done.before} in"
+    print(f"training set: {done.examples} examples, {done.after} {same} the store as it was")
+    for one in done.versions:
+        print(f"{one.version}: {one.examples} examples, {'agrees' if one.agrees else one.note}")
+    return 0 if done.agrees else 1
 
 
 def retrain_without(config: Config, user: str, tenant: str) -> int:
@@ -94,8 +91,3 @@ def retrain(config: Config, name: str) -> int:
             parts.close()
     print(done)
     return 0 if done.same else 1
-
-
-def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -5,48 +5,44 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feedback.lineage import Check, of_event, of_version, readable, replay
+from feedback.lineage import of_event, of_version, readable
 from feedback.log import Event, Log
 from feedback.quarantine import Quarantined
+from feedback.replay import Replayed, beside, put, rebuild
 from feedback.training_set import TrainingSet
-from heliotrope.errors import HeliotropeError
+from feedback.turns import Turns
+from heliotrope.errors import FailedPrecondition, HeliotropeError
 from heliotrope.policies import number
 from heliotrope.registry import Registry
 
 FOLLOW_SECONDS = 2.0
+STOP_SECONDS = 5.0
+"""How long a stop waits for a log that is being read."""
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Replayed:
-    """A rebuild from the log. before, after: the training set's hash in the store as it was and as it is made anew."""
-
-    before: str
-    after: str
-    examples: int
-    versions: tuple[Check, ...]
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the stores and every version agree with the log."""
-        return self.before == self.after and all(check.agrees for check in self.versions)
-
-
 class ReadModels:
     """Follows `log` into the file at `path`, which is made again from the log whenever it is missing. open_: opens a
-    derived store. Methods may be called from any thread; they wait for each other."""
+    derived store.
+
+    Methods may be called from any thread. Following, also the first time, and a replay take turns by the page, so that
+    an erasure never waits for them.
+    """
 
     def __init__(
         self, log: Log, open_: Callable[[Path], TrainingSet], path: Path, registry: Registry
     ) -> None:
         self._log, self._open, self._path, self._registry = log, open_, path, registry
-        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._turns, self._opening = Turns(), threading.Lock()
+        self._following, self._replaying = threading.Lock(), threading.Lock()
+        self._stop, self._looked_again = threading.Event(), False
         self._kept: TrainingSet | None = None
+        self._fresh: TrainingSet | None = None
+        self._erased: list[Event] = []
         self._thread = threading.Thread(target=self._run, name="read models", daemon=True)
 
     def start(self) -> None:
@@ -54,80 +50,98 @@ class ReadModels:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread and close the file; idempotent."""
+        """End the thread and close the file; idempotent. Waits for a page, and `STOP_SECONDS` for a log that does not
+        answer."""
+        if self._stop.is_set():
+            return
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        with self._lock:
+        with self._turns:
+            self._turns.end()
             if self._kept is not None:
                 self._kept.close()
-                self._kept = None
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            logger.warning("the log has not answered the read models for %g s; not waited for", STOP_SECONDS)
 
     def quarantined(self, limit: int, before: int, reason: str) -> tuple[list[Quarantined], dict[str, int]]:
         """Records in quarantine, newest first, and how many there are of each reason."""
-        with self._lock:
-            kept = self._current()
+        self._follow()
+        with self._turns:
+            kept = self._store()
             return kept.quarantined(limit, before, reason), kept.quarantine_counts()
 
     def retry_quarantine(self) -> tuple[int, int]:
         """Look again at all in quarantine; how many could be used, and how many stay."""
-        with self._lock:
-            return self._current().retry()
+        self._follow()
+        with self._following:
+            return self._store().retry(self._turns)
 
     def lineage(self, name: str) -> dict[str, Any]:
         """Of a version or an event. Raises NotFound."""
-        with self._lock:
-            kept = self._current()
+        self._follow()
+        with self._turns:
+            kept = self._store()
             if name.startswith("policy-v"):
                 return of_version(self._registry.read(number(name)), self._registry, kept)
             return of_event(name, self._registry, kept)
 
     def erase(self, erasure: Event) -> None:
-        """Take out what a person gave before, without waiting for the log to give the request. Raises LogError."""
-        with self._lock:
-            self._opened().erase(erasure)
+        """Take out what a person gave before, without waiting for the log to give the request. Their key is destroyed
+        already: what is read from now on is sealed. Raises LogError."""
+        self._store()
+        with self._turns:
+            self._turns.next_round()
+            self._erased.append(erasure)
+            for store in (self._kept, self._fresh):
+                if store is not None:
+                    store.erase(erasure)
 
     def replay(self) -> Replayed:
-        """Make the store again from the log, put it in the old one's place, and compare both and every version."""
-        with self._lock:
-            kept = self._current()
-            before = kept.hash()
-            fresh_path = self._path.with_name(f"{self._path.stem}.replay.db")
-            _remove(fresh_path)
-            fresh = self._open(fresh_path)
-            try:
-                checks = replay(self._log, fresh, readable(self._registry))
-                done = Replayed(before, fresh.hash(), len(fresh.examples()), tuple(checks))
-                fresh.close()
-                kept.close()
-                self._kept = None
-                _remove(self._path)
-                fresh_path.rename(self._path)
-            finally:
-                fresh.close()
-                _remove(fresh_path)  # half a store would hold what people said where no erasure looks
-            return done
+        """Make the store again from the log, put it in the old one's place, and compare both and every version.
 
-    def _current(self) -> TrainingSet:
-        kept = self._opened()
-        kept.follow(self._log)
-        return kept
+        Raises FailedPrecondition while another replay runs.
+        """
+        if not self._replaying.acquire(blocking=False):
+            raise FailedPrecondition("a replay runs already; wait for its end")
+        try:
+            self._follow()
+            with beside(self._open, self._path) as fresh:
+                return self._replaced(fresh)
+        finally:
+            self._fresh = None
+            self._replaying.release()
 
-    def _opened(self) -> TrainingSet:
-        if self._kept is None:
-            self._kept = self._open(self._path)
-            self._kept.retry()  # a newer program may know what the last one did not
-        return self._kept
+    def _replaced(self, fresh: TrainingSet) -> Replayed:
+        with self._turns:
+            self._fresh = fresh
+            for erasure in self._erased:  # a broker may give the log's own later
+                fresh.erase(erasure)
+        done = rebuild(self._log, self._store(), fresh, readable(self._registry), self._turns)
+        with self._following, self._turns:
+            put(fresh, self._store(), self._path)
+            self._kept = self._fresh = None
+        return done
+
+    def _follow(self) -> None:
+        """Take in all that is new."""
+        with self._following:
+            kept = self._store()
+            if not self._looked_again:  # a newer program may know what the last one did not
+                kept.retry(self._turns)
+                self._looked_again = True
+            kept.follow(self._log, turns=self._turns)
+
+    def _store(self) -> TrainingSet:
+        with self._opening:
+            if self._kept is None:
+                self._kept = self._open(self._path)
+            return self._kept
 
     def _run(self) -> None:
         while not self._stop.wait(FOLLOW_SECONDS):
             try:
-                with self._lock:
-                    self._current()
+                self._follow()
             except HeliotropeError as error:
-                logger.error("the read models do not follow the log: %s", error)
-
-
-def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+                if not self._stop.is_set():
+                    logger.error("the read models do not follow the log: %s", error)
