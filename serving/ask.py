@@ -9,6 +9,7 @@ from heliotrope.chat import Message
 from heliotrope.identity import event_id
 from heliotrope.v1 import chat_pb2, common_pb2
 from serving.caller import Caller
+from serving.conversations import Conversation
 from serving.engine import Sampling
 from serving.journal import Origin
 
@@ -51,7 +52,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is decided before anything is changed."""
+    """All that is decided before anything is changed. conversation: the one that is continued, as it was read."""
 
     ask: Ask
     conversation_id: str
@@ -60,6 +61,7 @@ class Plan:
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     origin: Origin
+    conversation: Conversation | None = None
 
 
 def response_id(ask: Ask, index: int) -> str:

@@ -8,22 +8,17 @@ import json
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import grpc
 
-from feedback.open import open_reader, open_relay
-from feedback.rules import training_set
-from feedback.sealed_log import SealedReader, SealedStore
-from feedback.sqlite_log import SqliteLog
-from feedback.writer import LogWriter
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.errors import FailedPrecondition, ModelError
 from heliotrope.identity import server_key
 from heliotrope.policies import PolicyTable
-from heliotrope.registry import Registry
 from serving.ask import Limits
 from serving.availability import Availability
 from serving.caller import Caller, caller_of
@@ -33,11 +28,9 @@ from serving.engine import Engine
 from serving.exports import Exports
 from serving.ingest import Ingest
 from serving.journal import Journal
-from serving.keys import KeyStore
 from serving.listeners import Services
 from serving.policy_desk import PolicyDesk
 from serving.privacy import Privacy
-from serving.read_models import ReadModels
 from serving.recovery import recover
 from serving.reply import Replies
 from serving.routes import Routes
@@ -52,6 +45,7 @@ from serving.sample_gate import SampleGate
 from serving.samples import Samples
 from serving.server import Server
 from serving.shared_items import SharedItems, read_pool
+from serving.stores import Stores, open_stores
 from serving.swap import Swapper
 from serving.tickets import Tickets
 from serving.votes import Votes
@@ -70,97 +64,81 @@ def build(
     with contextlib.ExitStack() as closers:
         closers.enter_context(state_lock(config.paths.state))
         chat = chat or ChatFormat.load(config.model.folder, config.model.system_prompt)
-        vocabulary = vocabulary or vocabulary_of(config.model.folder)
-        engine = engine or vllm_engine(config, chat)
-        keys = KeyStore(config.paths.people_keys, server_key(config.paths.key))
-        closers.callback(keys.close)
-        stored = SqliteLog(config.paths.log)
-        closers.callback(stored.close)
-        relay = open_relay(config, stored, closers)  # what is relayed is sealed already
-        log = SealedStore(stored, keys)
-        writer = LogWriter(log, admit=relay.outbox.admit) if relay else LogWriter(log)
-        closers.callback(writer.stop)
-        reader = SealedStore(
-            SqliteLog(config.paths.log, read_only=True), keys
-        )  # reads never wait for a commit
-        closers.callback(reader.close)
-        registry = Registry(config.paths.registry)
-        whole = SealedReader(open_reader(config), keys)
-        closers.callback(whole.close)
-        views = ReadModels(whole, partial(training_set, config, chat), config.paths.read_models, registry)
-        closers.callback(views.stop)
-        server = _wire(config, engine, chat, Journal(reader, writer.append), keys, vocabulary, views)
-        views.start()
-        server.services.admin.relay = relay
+        model = Model(
+            engine or vllm_engine(config, chat), chat, vocabulary or vocabulary_of(config.model.folder)
+        )
+        stores = open_stores(config, chat, closers)
+        server = _wire(config, model, stores)
+        stores.views.start()
         server.closers = closers.pop_all()
         return server
 
 
-def _wire(
-    config: Config,
-    engine: Engine,
-    chat: ChatFormat,
-    journal: Journal,
-    keys: KeyStore,
-    vocabulary: int,
-    views: ReadModels,
-) -> Server:
-    key, limits = server_key(config.paths.key), limits_of(config)
-    table, registry = PolicyTable(), Registry(config.paths.registry)
-    swapper, base = Swapper(engine, registry), chat.envelope.base_digest
-    available = Availability()
-    routes = Routes(swapper, registry, table, base, available)
-    conversations, shared = Conversations(), SharedItems(read_pool(config.comparisons.shared_pool))
-    comparisons = Comparisons(config.comparisons.share, random.SystemRandom())
-    replies = Replies(engine, chat, routes, journal, conversations, comparisons, shared, limits)
-    gate = SampleGate(
-        config.serving.sampler_streams, config.admission.samples_beside_people, lambda: len(replies.running)
-    )
-    replies.changed = gate.poke
-    desk = PolicyDesk(
-        table,
-        registry,
-        swapper,
-        journal,
-        base,
-        config.rollout.mode,
-        replies.in_flight,
-        replies.stop,
-        available,
-    )
-    tickets, privacy = Tickets(key), Privacy(journal, keys, replies, views.erase)
+@dataclass(frozen=True)
+class Model:
+    """What answers. vocabulary: how many token ids it knows."""
+
+    engine: Engine
+    chat: ChatFormat
+    vocabulary: int
+
+
+def _wire(config: Config, model: Model, stores: Stores) -> Server:
+    table, swapper, available = PolicyTable(), Swapper(model.engine, stores.registry), Availability()
+    base, journal = model.chat.envelope.base_digest, stores.journal
+    routes = Routes(swapper, stores.registry, table, base, available)
+    replies = _replies(config, model, routes, journal)
+    desk = PolicyDesk(table, stores.registry, swapper, journal, base, config.rollout.mode, replies.in_flight, replies.stop,
+                      available)  # fmt: skip
+    privacy = Privacy(journal, stores.whole, stores.keys, replies, stores.views.erase)
     replies.allows = privacy.allows
-    samples = Samples(engine, chat, gate, limits, config.serving.sampler_streams, vocabulary, routes.named)
-    public, private = (partial(_caller, key=key, private=p) for p in (False, True))
-    services = Services(
-        chat=ChatService(replies, tickets, public),
-        feedback=FeedbackService(
-            Votes(journal, tickets, conversations, replies.tokens_sent), privacy, public
-        ),
-        private_chat=ChatService(replies, tickets, private),
-        policy=PolicyService(desk),
-        sampler=SamplerService(samples, routes.release_shadow),
-        ingest=IngestService(Ingest(journal, chat, key), private),
-        admin=AdminService(
-            desk,
-            replies,
-            journal,
-            engine,
-            Exports(journal, chat, config.learner.held_out),
-            views,
-            privacy,
-            private,
-        ),
-        privacy=PrivacyService(privacy),
-    )
 
     async def recovery() -> int:
-        lost = await recover(journal, conversations, shared, chat.envelope)
+        lost = await recover(journal, replies.conversations, replies.shared, model.chat.envelope)
         await privacy.recover()
         return lost
 
     return Server(
-        config.serving, engine, swapper, desk, replies, services, available, recovery, contextlib.ExitStack()
+        config.serving, model.engine, swapper, desk, replies, _services(config, model, stores, desk, privacy), available,
+        recovery, contextlib.ExitStack(),
+    )  # fmt: skip
+
+
+def _replies(config: Config, model: Model, routes: Routes, journal: Journal) -> Replies:
+    shared = SharedItems(read_pool(config.comparisons.shared_pool))
+    comparisons = Comparisons(config.comparisons.share, random.SystemRandom())
+    return Replies(
+        model.engine, model.chat, routes, journal, Conversations(), comparisons, shared, limits_of(config)
+    )
+
+
+def _services(config: Config, model: Model, stores: Stores, desk: PolicyDesk, privacy: Privacy) -> Services:
+    key, journal, replies = server_key(config.paths.key), stores.journal, privacy.replies
+    tickets = Tickets(key)
+    public, private = (partial(_caller, key=key, private=p) for p in (False, True))
+    votes = Votes(journal, tickets, replies.conversations, replies.tokens_sent)
+    exports = Exports(stores.whole, model.chat, config.learner.held_out)
+    return Services(
+        chat=ChatService(replies, tickets, public),
+        feedback=FeedbackService(votes, privacy, public),
+        private_chat=ChatService(replies, tickets, private),
+        policy=PolicyService(desk),
+        sampler=SamplerService(_samples(config, model, replies), replies.routes.release_shadow),
+        ingest=IngestService(Ingest(journal, model.chat, key), private),
+        admin=AdminService(
+            desk, replies, journal, model.engine, exports, stores.views, privacy, private, stores.relay
+        ),
+        privacy=PrivacyService(privacy),
+    )
+
+
+def _samples(config: Config, model: Model, replies: Replies) -> Samples:
+    """Samples give way to people: the gate looks again whenever the number of answers has changed."""
+    streams, beside = config.serving.sampler_streams, config.admission.samples_beside_people
+    gate = SampleGate(streams, beside, lambda: len(replies.running))
+    replies.changed = gate.poke
+    return Samples(
+        model.engine, model.chat, gate, replies.limits, streams, model.vocabulary, replies.routes.named
     )
 
 

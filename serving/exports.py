@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from feedback.export import Row, rows
-from feedback.log import EXCHANGES, FEEDBACK
+from feedback.log import EXCHANGES, FEEDBACK, Log, read_all
 from heliotrope.chat import ChatFormat
 from heliotrope.v1.admin_pb2 import ExportResponse
 from heliotrope.v1.events_pb2 import Event
-from serving.journal import Journal
 
 ROWS = 200
 """Rows of one part."""
@@ -21,9 +20,10 @@ ROWS = 200
 
 @dataclass(frozen=True)
 class Exports:
-    """held_out: share of conversations that the learner keeps out of training, as its configuration says."""
+    """log: as the learner reads it. held_out: share of conversations that the learner keeps out of training, as its
+    configuration says."""
 
-    journal: Journal
+    log: Log
     format: ChatFormat
     held_out: float
 
@@ -35,8 +35,9 @@ class Exports:
 
     def _events(self) -> Iterator[Event]:
         for topic in (EXCHANGES, FEEDBACK):
-            for _, event in self.journal.events(topic):
-                yield event
+            for record in read_all(self.log, topic):
+                if record.event is not None:
+                    yield record.event
 
 
 def _line(row: Row) -> str:

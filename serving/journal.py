@@ -67,6 +67,12 @@ class Journal:
             logger.error("event %s waits for room in the log: %s", event.event_id, error)
             self.owed.append(event)
 
+    def disown(self, person: Caller) -> None:
+        """Let go of ends that wait for room and are this person's: written later they would outlive an erasure."""
+        kept = [e for e in self.owed if (e.tenant, e.user) != (person.tenant, person.user)]
+        self.owed.clear()
+        self.owed.extend(kept)
+
     async def _settle(self) -> None:
         """Write what found no room before, now that there is some."""
         while self.owed:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from feedback.log import FEEDBACK, Event
+from feedback.log import FEEDBACK, Event, Log
 from feedback.sealing import owner
 from feedback.traces import Touched, touched
 from heliotrope.errors import AlreadyExists, HeliotropeError, InvalidInput, LogError, NotFound
@@ -39,10 +40,11 @@ class Erasure:
 
 @dataclass
 class Privacy:
-    """Consent and erasure. `recover` folds the log first. erase: takes a person out of what serving derives from the log,
-    given the ErasureRequested."""
+    """Consent and erasure. `recover` folds the log first. whole: the log from its beginning, of which the journal's file may
+    have only the newest. erase: takes a person out of what serving derives from the log, given the ErasureRequested."""
 
     journal: Journal
+    whole: Log
     keys: KeyStore
     replies: Replies
     erase: Callable[[Event], None]
@@ -74,15 +76,15 @@ class Privacy:
         if not person.user:
             raise InvalidInput("nobody is named; give the pseudonym, 32 hex digits")
         id = event_id(person.user, check_request_id(request_id), "erasure")
-        if id not in self.erasures:
-            await self._stop_answers(person)
-            event = self.journal.event(id, Origin(person))
-            event.erasure_requested.erasure_id, event.erasure_requested.user = id, person.user
-            await self.journal.commit(event)
-            self.fold(event)
-            self.replies.conversations.forget(person.tenant, person.user)  # no new turn quotes the old ones
-            await self._stop_answers(person)  # those that began meanwhile
-        await self._carry_out(id)
+        with self._silent(person):
+            if id not in self.erasures:
+                await self._stop_answers(person)
+                self.journal.disown(person)
+                event = self.journal.event(id, Origin(person))
+                event.erasure_requested.erasure_id, event.erasure_requested.user = id, person.user
+                await self.journal.commit(event)
+                self.fold(event)
+            await self._carry_out(id)
         return id
 
     async def confirm(self, erasure_id: str, program: str) -> None:
@@ -104,10 +106,10 @@ class Privacy:
         return self.erasures[erasure_id]
 
     async def learned(self, erasure_id: str) -> Touched:
-        """Versions that learned from the person. Raises NotFound."""
+        """Versions that learned from the person. Raises NotFound, and LogError when the whole log cannot be read."""
         person = self.erasure(erasure_id).person
         registry = self.replies.routes.registry
-        return await asyncio.to_thread(touched, self.journal.store, registry, person)
+        return await asyncio.to_thread(touched, self.whole, registry, person)
 
     def fold(self, event: Event) -> None:
         """Take one logged event in."""
@@ -126,6 +128,18 @@ class Privacy:
             self.fold(event)
         for id in list(self.erasures):
             await self._carry_out(id)
+
+    @contextmanager
+    def _silent(self, person: Caller) -> Iterator[None]:
+        """Nothing is answered to this person meanwhile, and no turn quotes what they said before: all that is recorded
+        of it lies before the request, under the key that is destroyed."""
+        who = (person.tenant, person.user)
+        self.replies.leaving.add(who)
+        self.replies.conversations.forget(*who)
+        try:
+            yield
+        finally:
+            self.replies.leaving.discard(who)
 
     async def _stop_answers(self, person: Caller) -> None:
         """End what is being answered to this person, and wait for its record."""

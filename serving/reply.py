@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from heliotrope.chat import ChatFormat, Message
-from heliotrope.errors import AlreadyExists, InvalidInput
+from heliotrope.errors import AlreadyExists, InvalidInput, NotFound, Unavailable
 from heliotrope.identity import event_id
 from heliotrope.v1 import chat_pb2, common_pb2, events_pb2
 from serving.admission import admit
@@ -33,7 +33,7 @@ MAX_EVENT = 900 * 1024
 @dataclass
 class Replies:
     """Opens replies and knows those in flight. changed: called when their number has changed. allows: whether a person
-    lets what they give be learned from."""
+    lets what they give be learned from. leaving: tenants and pseudonyms who are being forgotten right now."""
 
     engine: Engine
     format: ChatFormat
@@ -46,6 +46,7 @@ class Replies:
     changed: Callable[[], None] = lambda: None
     allows: Callable[[Caller], bool] = lambda caller: True
     running: dict[str, Answer] = field(default_factory=dict)
+    leaving: set[tuple[str, str]] = field(default_factory=set)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     _asking: set[str] = field(default_factory=set)
 
@@ -74,7 +75,7 @@ class Replies:
 
     async def _plan(self, ask: Ask) -> Plan:
         self._refuse_repeat(ask)
-        parent, messages = ask.parent, [*ask.history]
+        parent, messages, conversation = ask.parent, [*ask.history], None
         if ask.conversation_id:
             conversation = self.conversations.find(ask.conversation_id, ask.caller)
             parent = parent or conversation.newest
@@ -91,7 +92,9 @@ class Replies:
         await self.routes.prepare(ask.policy)
         consent = ask.consent and self.allows(ask.caller)
         origin = Origin(ask.caller, conversation_id, ask.source, ask.purpose, consent)
-        return Plan(ask, conversation_id, parent, tuple(messages), tuple(prompt_ids), sampling, origin)
+        return Plan(
+            ask, conversation_id, parent, tuple(messages), tuple(prompt_ids), sampling, origin, conversation
+        )
 
     def _refuse_repeat(self, ask: Ask) -> None:
         if not ask.caller.user:
@@ -101,6 +104,17 @@ class Replies:
         if known:
             raise AlreadyExists(
                 f"request_id {ask.request_id!r} was answered by response {' and '.join(known)}; use a new one for a new answer"
+            )
+
+    def _refuse_forgotten(self, plan: Plan) -> None:
+        """Planning waits for threads, and meanwhile the person may have been erased: what was read of the conversation
+        would be said, and sealed under a new key, again."""
+        caller = plan.ask.caller
+        if (caller.tenant, caller.user) in self.leaving:
+            raise Unavailable("what you gave is being erased; try again in a moment")
+        if (held := plan.conversation) and self.conversations.find(plan.conversation_id, caller) is not held:
+            raise NotFound(
+                f"conversation {plan.conversation_id} is gone; leave conversation_id empty to start one"
             )
 
     def _sampling(self, ask: Ask, prompt_ids: list[int], messages: list[Message]) -> Sampling:
@@ -116,6 +130,7 @@ class Replies:
 
     def _start(self, plan: Plan) -> Reply:
         """Decide the answers and set them off; without an await, so that seats and leases are never half taken."""
+        self._refuse_forgotten(plan)
         count = 2 if self._compares(plan) else 1
         admit(self.running.values(), count, len(plan.prompt_ids), self.limits)
         reply = Reply(plan)

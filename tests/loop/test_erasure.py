@@ -6,99 +6,34 @@ Real files, sockets and both programs' parts; the engine is scripted and the mod
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from benchmarks.scripted_engine import ScriptedEngine, number
 from feedback.join import Joiner
 from feedback.log import read_all
-from heliotrope.chat import ChatFormat
 from heliotrope.identity import pseudonym
-from heliotrope.v1 import admin_pb2, chat_pb2, events_pb2, feedback_pb2, privacy_pb2
-from learner.build import build
+from heliotrope.v1 import admin_pb2, events_pb2, feedback_pb2, privacy_pb2
 from learner.erasure import heed, retrain_without
-from learner.loop import Parts, known, update
 from tests.learner.test_loop import model  # noqa: F401  a fixture
-from tests.learner.votes_log import ScriptedSampler
+from tests.loop.canary import (
+    COMMENTED,
+    CORRECTED,
+    DRAWN,
+    OTHERS,
+    SAID,
+    judge,
+    learn,
+    learner,
+    opened,
+    talk,
+    wanted,
+    world_of,
+)  # fmt: skip
 from tests.loop.traces_of import in_files, in_rows, needles
-from tests.serving.running import ALICE, World, running
-
-ON = chat_pb2.COMPARISON_WISH_ON
-SAID, CORRECTED, COMMENTED, DRAWN = (
-    "zyxwcanary asked",
-    "quinnxcanary mended",
-    "vexilcanary noted",
-    "jumpqcanary drawn",
-)
-OTHERS = [(("x-heliotrope-user", f"{i:032x}"),) for i in range(12)]
-
-
-@asynccontextmanager
-async def world_of(folder: Path, state: Path) -> AsyncIterator[World]:
-    """Serving with the tiny model's format; whoever says SAID is answered DRAWN, others words that differ by request."""
-    chat = ChatFormat.load(folder)
-    drawn, said = chat.response_ids(DRAWN), chat.response_ids(SAID)
-
-    def script(prompt, adapter, name):
-        asked = any(list(prompt[i : i + len(said)]) == said for i in range(len(prompt)))
-        return [*(drawn if asked else []), *(300 + number(name, i) % 500 for i in range(5))]
-
-    engine = ScriptedEngine(script=script, eos=chat.end_id, max_model_len=512)
-    async with running(state, f'model.path="{folder}"', "lora.rank=4", "lora.first_layer=1",
-                       "learner.nice=0", engine=engine, chat=chat) as world:  # fmt: skip
-        yield world
-
-
-async def judge(world: World, message: str, who, **more: str) -> None:
-    """A comparison, won by A."""
-    answered = await world.chat(message, who=who, comparison=ON)
-    picked = feedback_pb2.Comparison(choice=feedback_pb2.CHOICE_A)
-    await world.give(answered.started.feedback_ticket, who=who, comparison=picked, **more)
-
-
-async def talk(world: World) -> None:
-    """Twelve people compare, and Alice, who says canary words in every way there is."""
-    for i, who in enumerate(OTHERS):
-        await judge(world, f"question {i}", who)
-    for i in range(3):
-        await judge(world, f"{SAID} {i}", ALICE, comment=COMMENTED)
-    one = await world.chat(SAID)
-    mended = feedback_pb2.Correction(response_id=one.ids[0], text=CORRECTED)
-    await world.give(one.started.feedback_ticket, correction=mended)
-
-
-def learner(world: World) -> Parts:
-    parts = build(world.config, lambda progress: None)
-    parts.sampler.close()
-    return replace(parts, sampler=ScriptedSampler())  # pyright: ignore[reportArgumentType]
-
-
-def learn(parts: Parts) -> str:
-    parts.inbox.read()
-    return update(parts, known(parts)).name
-
-
-def wanted(world: World, alice: str) -> dict[str, bytes]:
-    chat, keys = world.server.replies.format, world.server.services.privacy.privacy.keys
-    key = keys.current([f"default/{alice}"])[f"default/{alice}"]
-    store = sqlite3.connect(world.config.paths.people_keys)
-    (wrapped,) = store.execute("SELECT wrapped FROM keys WHERE id = ?", (key.id,)).fetchone()
-    store.close()
-    words = [SAID, CORRECTED, COMMENTED, DRAWN]
-    return needles(words, [chat.response_ids(text) for text in words], [key.secret, wrapped])
-
-
-def opened(world: World) -> str:
-    """All that serving can still read."""
-    store = world.server.replies.journal.store
-    return "".join(str(r.event) for topic in ("exchanges", "feedback") for r in read_all(store, topic))
+from tests.serving.running import ALICE, World
 
 
 async def test_an_erased_person_is_in_no_byte_and_in_no_successor(model: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -1,0 +1,95 @@
+"""What a person says while they are being forgotten: nothing of before is said, or sealed, again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import grpc
+import pytest
+
+from feedback.log import read_all
+from heliotrope.chat import ChatFormat, Message
+from heliotrope.v1 import events_pb2, feedback_pb2
+from tests.serving.running import ALICE, BOB, World, fails, running
+from tests.waiting import until_async
+
+SAID = "zyxwcanary"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with running(tmp_path / "state") as world:
+        yield world
+
+
+class SlowFormat:
+    """A chat format that makes a prompt only once it is let: planning a turn takes as long as a test wants."""
+
+    def __init__(self, inner: ChatFormat) -> None:
+        self.inner, self.asked, self.let = inner, threading.Event(), threading.Event()
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        self.asked.set()
+        assert self.let.wait(30)
+        return self.inner.prompt_ids(messages)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+
+def readable(world: World) -> str:
+    """All that serving can still read."""
+    store = world.server.replies.journal.store
+    return "".join(str(r.event) for topic in ("exchanges", "feedback") for r in read_all(store, topic))
+
+
+async def forget(world: World) -> None:
+    await world.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="f"), metadata=ALICE)
+
+
+async def test_a_turn_planned_before_an_erasure_is_not_begun_after_it(world: World) -> None:
+    first = await world.chat(SAID)
+    slow = SlowFormat(world.server.replies.format)
+    world.server.replies.format = slow  # pyright: ignore[reportAttributeAccessIssue]
+    turn = asyncio.create_task(world.chat("and then?", conversation_id=first.started.conversation_id))
+    await until_async(slow.asked.is_set)
+    await forget(world)
+    slow.let.set()
+    async with fails(grpc.StatusCode.NOT_FOUND, "no conversation", "start one"):
+        await turn
+    assert SAID not in readable(world), "the old words were sealed under a new key"
+
+
+async def test_nothing_is_answered_to_a_person_while_their_key_is_destroyed(world: World) -> None:
+    privacy, let = world.server.services.privacy.privacy, threading.Event()
+    erase, began = privacy.erase, threading.Event()
+
+    def slowly(erasure: events_pb2.Event) -> None:
+        began.set()
+        assert let.wait(30)
+        erase(erasure)
+
+    privacy.erase = slowly
+    leaving = asyncio.create_task(forget(world))
+    await until_async(began.is_set)
+    async with fails(grpc.StatusCode.UNAVAILABLE, "being erased", "in a moment"):
+        await world.chat("now")
+    assert (await world.chat("me too", who=BOB)).texts, "others are answered"
+    let.set()
+    await leaving
+    assert (await world.chat("later")).texts, "and so is the person, once it is done"
+
+
+async def test_an_end_that_waited_for_room_is_not_written_after_the_erasure(world: World) -> None:
+    await world.chat(SAID)
+    journal = world.server.replies.journal
+    (end,) = world.events("exchanges", "response_served")
+    late = events_pb2.Event()
+    late.CopyFrom(end)
+    late.event_id = "late"
+    journal.owed.append(late)
+    await forget(world)
+    assert SAID not in readable(world) and journal.find("late") is None
