@@ -55,7 +55,7 @@ class Side:
         if self.job.task == "sft":
             rows = [make_row(row.id, row.prompt, row.responses[:1], 1 << 20) for row in rows]
         if self.job.task == "kto":
-            store.prepare(self.backbone, rows, self.job.token_budget)
+            store.prepare(self.backbone, rows)
         net = RewardNet(self.backbone, seed=1) if self.job.task == "reward" else None
         if net is None:
             self.backbone.reset(ADAPTER, seed=1)
@@ -98,7 +98,7 @@ def main() -> None:
     side.train(side.examples(job.warm), PreparedStore())
     store = PreparedStore()
     if job.setting == "cached":
-        store.prepare(side.backbone, rows_of(side.examples(job.train), 1 << 20)[0], job.token_budget)
+        store.prepare(side.backbone, rows_of(side.examples(job.train), 1 << 20)[0])
     began = perf_counter()
     examples = side.examples(job.train)
     loss, order = side.train(examples, store)

@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 
-from feedback.log import Record, parse_event
+from feedback.log import Positions, Record, parse_event
 from feedback.votes import judged, person, precedes, question, seconds
 from heliotrope.v1.events_pb2 import Event
 
@@ -151,6 +151,21 @@ class Facts:
         """Those of which only the tombstone is left."""
         sql = "SELECT 1 FROM facts WHERE event_id = ? AND kind = 'erased'"
         return [id for id in event_ids if self._connection.execute(sql, (id,)).fetchone()]
+
+    def erased_since(self, positions: Positions) -> list[str]:
+        """Tombstones of what was judged at or before these positions by people whose erasure came after them."""
+        sql = "SELECT event_id, place, offset, person FROM facts WHERE kind = 'erased' AND place LIKE 'feedback/%'"
+        rows = self._connection.execute(sql).fetchall()
+        then = [row for row in rows if row[2] <= positions.get(row[1], 0)]
+        later = {who for who in {row[3] for row in then} if self._leaves_after(who, positions)}
+        return [event_id for event_id, _, _, who in then if who in later]
+
+    def _leaves_after(self, who: str, positions: Positions) -> bool:
+        sql = "SELECT value, place, offset FROM facts WHERE person = ? AND kind = 'person'"
+        return any(
+            Event.FromString(value).HasField("erasure_requested") and offset > positions.get(place, 0)
+            for value, place, offset in self._connection.execute(sql, (who,))
+        )
 
     def judgements_of(self, event_id: str) -> list[str]:
         """The votes that an event bears on: itself, or all on the response that it closes."""

@@ -13,6 +13,9 @@ from heliotrope.errors import HeliotropeError, NotFound
 from heliotrope.policies import BASE, number
 from heliotrope.registry import Manifest, PolicyVersion, Registry
 
+GONE = "no longer kept"
+"""Where an event stands that retention removed from the log before this store had read it."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -36,21 +39,29 @@ def of_version(version: PolicyVersion, registry: Registry, kept: TrainingSet) ->
     """All that a version came from, as plain values: parents, positions, configuration, seed, reward model, events."""
     manifest = version.manifest
     votes = list(dict.fromkeys(map(vote_of, manifest.example_ids)))
+    erased = set(kept.facts.erased_among(iter(votes)))
+    events = [_event(vote, kept, vote in erased) for vote in votes]
     return {
         "version": version.name, "digest": version.digest, "created_at": manifest.created_at, "passed": manifest.passed,
         "parents": parents(version.name, registry), "algorithm": manifest.algorithm, "seeds": manifest.seeds,
         "log_positions": manifest.log_positions, "examples": len(manifest.example_ids), "examples_hash": manifest.examples_hash,
         "reward_model": manifest.reward_model, "base_digest": manifest.base_digest, "envelope": manifest.envelope,
-        "config": manifest.config, "erased": len(kept.facts.erased_among(iter(votes))),
-        "events": [_event(vote, kept) for vote in votes],
+        "config": manifest.config, "erased": len(erased),
+        "no_longer_kept": sum(event["at"] == GONE for event in events), "events": events,
     }  # fmt: skip
 
 
-def _event(vote: str, kept: TrainingSet) -> dict[str, Any]:
+def _event(vote: str, kept: TrainingSet, erased: bool) -> dict[str, Any]:
     """One judgement with where it stands in the log, and the responses that it judges."""
-    found = kept.facts.place_of(vote)
-    at = f"{found[0]}@{found[1]}" if found else "no longer kept"
-    return {"event": vote, "at": at, "responses": kept.facts.ends_of(vote)}
+    responses = kept.facts.ends_of(vote)
+    return {"event": vote, "at": _at(vote, kept), "responses": responses} | (
+        {"erased": True} if erased else {}
+    )
+
+
+def _at(event_id: str, kept: TrainingSet) -> str:
+    found = kept.facts.place_of(event_id)
+    return f"{found[0]}@{found[1]}" if found else GONE
 
 
 def parents(name: str, registry: Registry) -> list[str]:
@@ -79,7 +90,7 @@ def of_event(event_id: str, registry: Registry, kept: TrainingSet) -> dict[str, 
         )
     heirs = [v.name for v in readable(registry) if set(parents(v.name, registry)).intersection(trained)]
     return {
-        "event": event_id, "at": f"{found[0]}@{found[1]}" if found else "no longer kept",
+        "event": event_id, "at": _at(event_id, kept),
         "judgements": sorted(votes), "trained_on_it": trained, "inherit_from_those": [n for n in heirs if n not in trained],
     }  # fmt: skip
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from feedback.lineage import Check, check
+from feedback.lineage import Check, check, vote_of
 from feedback.log import Log
 from feedback.training_set import TrainingSet, erasures
 from feedback.turns import Turns
@@ -18,12 +18,14 @@ Open = Callable[[Path], TrainingSet]
 
 @dataclass(frozen=True)
 class Replayed:
-    """A rebuild from the log. before, after: the training set's hash in the store as it was and as it is made anew."""
+    """A rebuild from the log. before, after: the training set's hash in the store as it was and as it is made anew.
+    held: judgements behind versions that the old store has and the log has no longer: it is not to be replaced then."""
 
     before: str
     after: str
     examples: int
     versions: tuple[Check, ...]
+    held: int = 0
 
     @property
     def agrees(self) -> bool:
@@ -56,7 +58,17 @@ def rebuild(
     with turns:  # what came meanwhile is little
         fresh.follow(log, until=kept.positions)
         kept.follow(log, until=fresh.positions)
-        return Replayed(kept.hash(), fresh.hash(), len(fresh.examples()), tuple(checks))
+        held = sum(_only_in(kept, fresh, vote) for vote in behind(versions))
+        return Replayed(kept.hash(), fresh.hash(), len(fresh.digests()), tuple(checks), held)
+
+
+def behind(versions: Sequence[PolicyVersion]) -> set[str]:
+    """The judgements that any of these versions was trained on."""
+    return {vote_of(id) for version in versions for id in version.manifest.example_ids}
+
+
+def _only_in(kept: TrainingSet, fresh: TrainingSet, event_id: str) -> bool:
+    return kept.facts.place_of(event_id) is not None and fresh.facts.place_of(event_id) is None
 
 
 def put(fresh: TrainingSet, kept: TrainingSet, path: Path) -> None:

@@ -43,12 +43,11 @@ class LogWriter:
         capacity: int = 8192,
         batch: int = 512,
         clock: Callable[[], float] = time.time,
-        producer_id: str | None = None,
         admit: Callable[[Sequence[Event]], None] = lambda events: None,
     ) -> None:
         self.log, self.capacity, self.batch, self.clock = log, capacity, batch, clock
         self._admit = admit
-        self.producer_id = producer_id or str(uuid.uuid4())
+        self.producer_id = str(uuid.uuid4())
         self._sequence = 0
         self._queue: deque[Item] = deque()
         self._wake = threading.Condition()

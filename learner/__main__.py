@@ -18,24 +18,7 @@ from heliotrope.identity import DEFAULT_TENANT
 
 def main() -> int:
     """Run the learner; 0 after SIGTERM or Ctrl-C, 2 when it cannot start."""
-    parser = argparse.ArgumentParser(prog="python -m learner", description=__doc__)
-    parser.add_argument("--config", type=Path, help="TOML file; defaults otherwise")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
-    parser.add_argument("verb", nargs="?", choices=("run", "replay", "retrain"), default="run",
-                        help="replay: make the training set again from the log; retrain: make a version again")  # fmt: skip
-    parser.add_argument("version", nargs="?", help="for retrain, such as policy-v3")
-    parser.add_argument(
-        "--without",
-        default="",
-        metavar="USER",
-        help="retrain: a successor that never learned from this pseudonym",
-    )
-    parser.add_argument("--tenant", default=DEFAULT_TENANT, help="with --without: the person's tenant")
-    arguments = parser.parse_args()
-    if (arguments.verb == "retrain") != (bool(arguments.version) ^ bool(arguments.without)):
-        parser.error(
-            "name a version or a person with retrain, and with nothing else: retrain policy-v3, or retrain --without USER"
-        )
+    arguments = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stop = Event()
 
@@ -62,6 +45,28 @@ def main() -> int:
         print(f"learner: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m learner", description=__doc__)
+    parser.add_argument("--config", type=Path, help="TOML file; defaults otherwise")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
+    parser.add_argument("verb", nargs="?", choices=("run", "replay", "retrain"), default="run",
+                        help="replay: make the training set again from the log; retrain: make a version again")  # fmt: skip
+    parser.add_argument("version", nargs="?", help="for retrain, such as policy-v3")
+    parser.add_argument(
+        "--without",
+        default="",
+        metavar="USER",
+        help="retrain: a successor that never learned from this pseudonym",
+    )
+    parser.add_argument("--tenant", default=DEFAULT_TENANT, help="with --without: the person's tenant")
+    arguments = parser.parse_args()
+    if (arguments.verb == "retrain") != (bool(arguments.version) ^ bool(arguments.without)):
+        parser.error(
+            "name a version or a person with retrain, and with nothing else: retrain policy-v3, or retrain --without USER"
+        )
+    return arguments
 
 
 def learn(config: Config, stop: Event) -> None:

@@ -38,7 +38,6 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         votes_per_person=settings.votes_per_person,
         person_share=settings.person_share,
         max_tokens=config.dpo.max_tokens,
-        token_budget=config.dpo.token_budget,
         ridge=config.reward.ridge,
         margin=config.reward.margin,
     )

@@ -109,7 +109,7 @@ def train_policy(
             f"no usable preference among {len(preferences)}: collect comparisons that decide"
         )
     rows = [row for lesson in lessons for row in (lesson.row, lesson.mixed) if row]
-    store.prepare(backbone, rows, settings.token_budget)
+    store.prepare(backbone, rows)
     before = backbone.state(ADAPTER)
     try:
         order, history = _run(backbone, lessons, settings, store, progress)

@@ -13,6 +13,7 @@ from heliotrope.policies import BASE, number
 from heliotrope.registry import PolicyVersion
 from learner.examples import Preference
 from learner.loop import Parts, known, update
+from learner.without import Without
 
 log = logging.getLogger("heliotrope.learner")
 
@@ -65,6 +66,5 @@ def retrain_without(parts: Parts, user: str, tenant: str) -> PolicyVersion:
         ):
             break
         version = manifest.parent
-    others = [p for p in known(parts) if p.user != user]
     log.info("the last version clean of %s is %s", user, version)
-    return update(parts, others, version)
+    return update(parts, known(parts), version, Without.of(user))

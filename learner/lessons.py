@@ -70,6 +70,15 @@ def lessons_of(
     return _with_mixtures(lessons, max_tokens), refused
 
 
+def row_ids(examples: Iterable[Example]) -> set[str]:
+    """Ids of the rows that lessons of these examples may have."""
+    return {name for example in examples for name in (example.id, _mixed_id(example.id))}
+
+
+def _mixed_id(id: str) -> str:
+    return f"{id}/mixed"
+
+
 def _responses(example: Teaching) -> tuple[Kind, tuple[tuple[int, ...], ...]]:
     match example:
         case Preference():
@@ -90,7 +99,7 @@ def _with_mixtures(lessons: Sequence[Lesson], max_tokens: int) -> list[Lesson]:
         others = (thumbs[(place + step) % len(thumbs)].row for step in range(1, len(thumbs)))
         other = next((row for row in others if row.prompt != lesson.row.prompt), None)
         if other and len(lesson.row.prompt) + len(other.responses[0]) <= max_tokens:
-            mixed[lesson.row.id] = Row(f"{lesson.row.id}/mixed", lesson.row.prompt, other.responses)
+            mixed[lesson.row.id] = Row(_mixed_id(lesson.row.id), lesson.row.prompt, other.responses)
     return [replace(lesson, mixed=mixed.get(lesson.row.id)) for lesson in lessons]
 
 

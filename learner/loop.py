@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 
 from feedback.log import Positions
@@ -26,7 +26,7 @@ from learner.behaviour import Recorder
 from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_policy
 from learner.examples import Preference, weights
 from learner.inbox import Inbox
-from learner.lessons import Teaching, lessons_of
+from learner.lessons import Teaching, lessons_of, row_ids
 from learner.mixture import Mixture
 from learner.prepared import PreparedStore
 from learner.rehearsal import learned_by, lesson
@@ -34,6 +34,7 @@ from learner.reward import RewardModel
 from learner.samples import Sampler
 from learner.secrets import ServingSecrets
 from learner.store import Store
+from learner.without import NOBODY, Without
 
 log = logging.getLogger("heliotrope.learner")
 
@@ -108,12 +109,13 @@ def known(parts: Parts) -> list[Teaching]:
     return ordered[-parts.config.learner.window :]
 
 
-def update(parts: Parts, preferences: list[Teaching], parent: str = "") -> PolicyVersion:
-    """One turn of the loop: a judged, published version. parent: what to start from; empty: what is live.
+def update(parts: Parts, known: list[Teaching], parent: str = "", without: Without = NOBODY) -> PolicyVersion:
+    """One turn of the loop: a judged, published version. parent: what to start from; empty: what is live. without: whose
+    examples are left out.
 
     Raises Unavailable when serving cannot draw samples.
     """
-    config, backbone = parts.config, parts.backbone
+    config, backbone, preferences = parts.config, parts.backbone, without.rest(known)
     positions, now = dict(parts.inbox.positions), time.time()
     parent = parent or parts.inbox.live
     start_from(parts, parent)
@@ -123,6 +125,7 @@ def update(parts: Parts, preferences: list[Teaching], parent: str = "") -> Polic
     trained = train(parts, parent, preferences, now)
 
     origin = publish.Origin.of(parent, positions, trained, preferences, parts.reward, now)
+    origin = replace(origin, without=without.record())
     behaviour = parts.recorder.record(ADAPTER, None if parent == BASE else PARENT)
     unjudged = publish.manifest(origin, config, parts.chat, {}, {})
     shadow = parts.registry.publish_shadow(publish.stage(backbone, behaviour, unjudged))
@@ -132,6 +135,7 @@ def update(parts: Parts, preferences: list[Teaching], parent: str = "") -> Polic
     manifest = publish.manifest(origin, config, parts.chat, gates, metrics)
     version = parts.registry.publish(publish.stage(backbone, behaviour, manifest))
     parts.inbox.settle(preferences)
+    parts.prepared.retain(row_ids(preferences))
     return version
 
 
@@ -220,7 +224,7 @@ def prepare_ahead(parts: Parts, preferences: list[Teaching]) -> None:
     new = [p for p in preferences if p.id not in parts.prepared]
     lessons, _ = lessons_of(new, {p.id: 1.0 for p in new}, parts.config.dpo.max_tokens)
     rows = [lesson.row for lesson in lessons]
-    parts.prepared.prepare(parts.backbone, rows, parts.config.dpo.token_budget)
+    parts.prepared.prepare(parts.backbone, rows)
 
 
 def _shares(preferences: list[Teaching], now: float, config: Config) -> list[float]:

@@ -5,7 +5,7 @@ The reference is always base, and the layers below the adapters never change, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learner.backbone import Backbone, PerToken, States
-from learner.rows import Batch, Row, batches
+from learner.rows import Batch, Row, batches, collate
 
 PerResponse = Float[Tensor, "responses"]
 
@@ -68,35 +68,19 @@ class PreparedStore:
     def states(self, backbone: Backbone, batch: Batch) -> States:
         """The batch's states, padded; computed where they are not kept."""
         kept = [self._items[id].states if id in self._items else None for id in batch.ids]
-        if any(item is None for item in kept):
-            return backbone.lower(batch)
-        return torch.nn.utils.rnn.pad_sequence([item for item in kept if item is not None], batch_first=True)
+        whole = [_lower_alone(backbone, batch, i) if item is None else item for i, item in enumerate(kept)]
+        return torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)
 
-    def prepare(
-        self,
-        backbone: Backbone,
-        rows: Sequence[Row],
-        token_budget: int = 2048,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> None:
-        """Run base over the rows that are new, or whose tokens are not what they were. Worth calling as they come in: half of a short training is this.
+    def prepare(self, backbone: Backbone, rows: Iterable[Row]) -> None:
+        """Run base over the rows that are new, or whose tokens are not what they were. Worth calling as they come in: half
+        of a short training is this.
 
-        `progress` hears how many rows are done after each batch.
+        Each row runs alone: in company its last bits would depend on who came at the same time, and a version could not
+        be made again (docs/decisions/rows-are-prepared-alone.md).
         """
-        new = {row.id: row for row in rows if row.id not in self._items or self._items[row.id].row != row}
-        done = 0
-        for batch in batches(new.values(), token_budget):
-            states, logprobs, features = _run(backbone, batch)
-            reference = sum_by_response(logprobs, batch)
-            row_of = batch.tokens // batch.token_ids.shape[1]
-            for index, (id, length) in enumerate(zip(batch.ids, batch.lengths, strict=True)):
-                mine = row_of == index
-                first = int(batch.owners[mine][0])
-                part = slice(first, first + len(new[id].responses))
-                kept = states[index, :length].clone()
-                self._add(Prepared(new[id], kept, reference[part], logprobs[mine], features[part]))
-            done += len(batch.ids)
-            progress(done)
+        for row in rows:
+            if row.id not in self._items or self._items[row.id].row != row:
+                self._add(_prepared(backbone, row))
 
     def _add(self, item: Prepared) -> None:
         assert item.states is not None
@@ -112,10 +96,25 @@ class PreparedStore:
 
 
 @torch.no_grad()
-def _run(backbone: Backbone, batch: Batch) -> tuple[States, PerToken, Tensor]:
+def _prepared(backbone: Backbone, row: Row) -> Prepared:
+    batch = collate([row])
     states = backbone.lower(batch)
     outputs = backbone.upper(states, batch, None)
-    return states, backbone.token_logprobs(outputs, batch), pool(outputs, batch)
+    logprobs = backbone.token_logprobs(outputs, batch)
+    return Prepared(row, states[0], sum_by_response(logprobs, batch), logprobs, pool(outputs, batch))
+
+
+@torch.no_grad()
+def _lower_alone(backbone: Backbone, batch: Batch, index: int) -> Float[Tensor, "seq hidden"]:
+    """One row's states, bit by bit as `prepare` makes them."""
+    length = batch.lengths[index]
+    alone = replace(
+        batch,
+        token_ids=batch.token_ids[index : index + 1, :length],
+        positions=batch.positions[index : index + 1, :length],
+        mask=batch.mask[index : index + 1, :, :length, :length],
+    )
+    return backbone.lower(alone)[0]
 
 
 @torch.no_grad()
@@ -131,7 +130,7 @@ def log_ratios(
 
     `temperature`: of both distributions, such as the one that samples were drawn at.
     """
-    store.prepare(backbone, rows, token_budget)
+    store.prepare(backbone, rows)
     result: dict[str, PerResponse] = {}
     for batch in batches(rows, token_budget):
         states = store.states(backbone, batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ class Origin:
     reward_model: Mapping[str, str]
     trained_at: float
     """From when the age of each preference was counted, seconds since 1970."""
+    known_hash: str = ""
+    """Of all examples that the update was given: those held out weigh on the others, too."""
+    without: Mapping[str, str] = field(default_factory=dict)
+    """See `learner.without.Without.record`."""
 
     @classmethod
     def of(
@@ -58,6 +62,7 @@ class Origin:
             examples_hash=examples_hash([p for p in preferences if p.id in used]),
             reward_model={"digest": reward.digest(), "also_learned": " ".join(sorted(reward.learned - used))},
             trained_at=now,
+            known_hash=examples_hash(preferences),
         )
 
 
@@ -73,6 +78,8 @@ def manifest(
         log_positions=dict(origin.log_positions),
         example_ids=tuple(origin.example_ids),
         examples_hash=origin.examples_hash,
+        known_hash=origin.known_hash,
+        without=dict(origin.without),
         reward_model=dict(origin.reward_model),
         algorithm=ALGORITHM,
         config=_traced(config),

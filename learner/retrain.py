@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from feedback.examples import examples_hash
 from feedback.lineage import Check, check
 from heliotrope.config import Config
 from heliotrope.errors import ConfigError, FailedPrecondition
@@ -11,18 +12,20 @@ from heliotrope.registry import Manifest, PolicyVersion
 from learner.dpo import ADAPTER
 from learner.loop import Parts, known, start_from, train
 from learner.machine import made_with
+from learner.without import Without
 
 
 @dataclass(frozen=True)
 class Retrained:
     """digest: of the weights trained now, empty when they were not; published: of those in the registry. otherwise: what of
-    the machine is not as it was, by name (then, now)."""
+    the machine is not as it was, by name (then, now). beside: why what it was weighed beside is not as it was, or empty."""
 
     version: str
     published: str
     digest: str
     check: Check
     otherwise: dict[str, tuple[str, str]]
+    beside: str = ""
 
     @property
     def same(self) -> bool:
@@ -35,6 +38,8 @@ class Retrained:
             return f"{self.version}: {self.check.note}"
         if self.same:
             return f"{self.version}: reproduced, {self.digest}"
+        if self.beside:
+            return f"{self.version}: {self.beside}"
         changes = "; ".join(f"{name} was {then}, is {now}" for name, (then, now) in self.otherwise.items())
         return f"{self.version}: {self.digest} is not {self.published} ({changes or 'on the same lock, ISA and threads'})"
 
@@ -74,6 +79,18 @@ def retrain(parts: Parts, version: PolicyVersion) -> Retrained:
     }
     if not found.agrees:
         return Retrained(version.name, version.digest, "", found, otherwise)
+    given = Without.read(manifest.without).rest(known(parts))
     start_from(parts, manifest.parent)
-    train(parts, manifest.parent, known(parts), manifest.trained_at)
-    return Retrained(version.name, version.digest, parts.backbone.digest(ADAPTER), found, otherwise)
+    train(parts, manifest.parent, given, manifest.trained_at)
+    beside = "" if manifest.known_hash in ("", examples_hash(given)) else _beside(parts, manifest)
+    return Retrained(version.name, version.digest, parts.backbone.digest(ADAPTER), found, otherwise, beside)
+
+
+def _beside(parts: Parts, manifest: Manifest) -> str:
+    """Why the examples known beside those that were trained on, which share the weight with them, are not the same."""
+    gone = parts.inbox.training_set.facts.erased_since(manifest.log_positions)
+    if gone:
+        return f"not reproducible: {len(gone)} erased, which it was weighed beside"
+    return (
+        "not reproducible: it was weighed beside other examples; was the log cut, or made under other rules?"
+    )

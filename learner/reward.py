@@ -42,7 +42,6 @@ class RewardSettings:
     votes_per_person: float = 20
     person_share: float = 0.01
     max_tokens: int = 1024
-    token_budget: int = 2048
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class RewardModel:
 
     def score(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """The reward of every response of every row, by row id. Only differences under one prompt mean anything."""
-        self._store.prepare(self._backbone, rows, self._settings.token_budget)
+        self._store.prepare(self._backbone, rows)
         return {row.id: ((self._store[row.id].features - self._centre) @ self._head).tolist() for row in rows}
 
     def accuracy(self, last: int | None = None) -> float | None:

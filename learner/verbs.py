@@ -49,11 +49,15 @@ def replay(config: Config) -> int:
         kept.follow(log)
         with beside(made, path) as fresh:
             done = rebuild(log, kept, fresh, readable(Registry(config.paths.registry)), Turns())
-            put(fresh, kept, path)
+            if not done.held:
+                put(fresh, kept, path)
+        kept.close()
     log.close()
     secrets.close()
     same = "agrees with" if done.before == done.after else f"differs from {done.before} in"
     print(f"training set: {done.examples} examples, {done.after} {same} the store as it was")
+    if done.held:
+        print(f"{done.held} judgements behind versions are no longer in the log: the store is left as it was")
     for one in done.versions:
         print(f"{one.version}: {one.examples} examples, {'agrees' if one.agrees else one.note}")
     return 0 if done.agrees else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from feedback.quarantine import Quarantined
 from feedback.replay import Replayed, beside, put, rebuild
 from feedback.training_set import TrainingSet
 from feedback.turns import Turns
-from heliotrope.errors import FailedPrecondition, HeliotropeError
+from heliotrope.errors import FailedPrecondition, HeliotropeError, Unavailable
 from heliotrope.policies import number
 from heliotrope.registry import Registry
 
@@ -89,16 +90,17 @@ class ReadModels:
     def erase(self, erasure: Event) -> None:
         """Take out what a person gave before, without waiting for the log to give the request. Their key is destroyed
         already: what is read from now on is sealed. Raises LogError."""
-        self._store()
+        self._store()  # opening it may take long, and is no turn
         with self._turns:
             self._turns.next_round()
             self._erased.append(erasure)
-            for store in (self._kept, self._fresh):
-                if store is not None:
-                    store.erase(erasure)
+            self._store().erase(erasure)
+            if self._fresh is not None:
+                self._fresh.erase(erasure)
 
     def replay(self) -> Replayed:
-        """Make the store again from the log, put it in the old one's place, and compare both and every version.
+        """Make the store again from the log, compare both and every version, and put it in the old one's place, unless a
+        version's lineage needs what only the old one holds.
 
         Raises FailedPrecondition while another replay runs.
         """
@@ -107,9 +109,11 @@ class ReadModels:
         try:
             self._follow()
             with beside(self._open, self._path) as fresh:
-                return self._replaced(fresh)
+                try:
+                    return self._replaced(fresh)
+                finally:
+                    self._let_go()
         finally:
-            self._fresh = None
             self._replaying.release()
 
     def _replaced(self, fresh: TrainingSet) -> Replayed:
@@ -118,10 +122,16 @@ class ReadModels:
             for erasure in self._erased:  # a broker may give the log's own later
                 fresh.erase(erasure)
         done = rebuild(self._log, self._store(), fresh, readable(self._registry), self._turns)
-        with self._following, self._turns:
-            put(fresh, self._store(), self._path)
-            self._kept = self._fresh = None
+        if not done.held:
+            with self._following, self._turns:
+                put(fresh, self._store(), self._path)
+                self._kept = self._fresh = None
         return done
+
+    def _let_go(self) -> None:
+        """Before the half-made store is closed: no erasure is in it, and none looks for it."""
+        with suppress(Unavailable), self._turns:
+            self._fresh = None
 
     def _follow(self) -> None:
         """Take in all that is new."""

@@ -106,7 +106,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             for c in done.versions
         ]  # fmt: skip
         return admin_pb2.ReplayResponse(
-            agree=done.agrees, hash_before=done.before, hash_after=done.after, examples=done.examples, versions=checks
+            agree=done.agrees, hash_before=done.before, hash_after=done.after, examples=done.examples, versions=checks,
+            held_only_here=done.held,
         )  # fmt: skip
 
     async def ListQuarantine(

@@ -16,6 +16,10 @@ LEARNER = (
     "The learner keeps its own training set: with it stopped, `python -m learner replay` makes that one again; for the "
     "same log it prints the same hash."
 )
+HELD = (
+    "{} judgements behind versions are in the store and no longer in the log: the store is left as it was, it alone "
+    "knows their lineage"
+)
 
 
 def lineage(name: str, address: str) -> None:
@@ -33,6 +37,8 @@ def replay(address: str) -> int:
         print(f"{check.policy_version}: {check.examples} examples, {said}")
     same = "agrees with" if done.hash_before == done.hash_after else f"differs from {done.hash_before} in"
     print(f"training set: {done.examples} examples, {done.hash_after} {same} the store as it was")
+    if done.held_only_here:
+        print(HELD.format(done.held_only_here))
     print(LEARNER)
     return 0 if done.agree else 1
 

@@ -144,18 +144,20 @@ class VersionCheck(_message.Message):
     def __init__(self, policy_version: _Optional[str] = ..., agrees: _Optional[bool] = ..., examples: _Optional[int] = ..., erased: _Optional[int] = ..., missing: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
 
 class ReplayResponse(_message.Message):
-    __slots__ = ("agree", "hash_before", "hash_after", "examples", "versions")
+    __slots__ = ("agree", "hash_before", "hash_after", "examples", "versions", "held_only_here")
     AGREE_FIELD_NUMBER: _ClassVar[int]
     HASH_BEFORE_FIELD_NUMBER: _ClassVar[int]
     HASH_AFTER_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    HELD_ONLY_HERE_FIELD_NUMBER: _ClassVar[int]
     agree: bool
     hash_before: str
     hash_after: str
     examples: int
     versions: _containers.RepeatedCompositeFieldContainer[VersionCheck]
-    def __init__(self, agree: _Optional[bool] = ..., hash_before: _Optional[str] = ..., hash_after: _Optional[str] = ..., examples: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[VersionCheck, _Mapping]]] = ...) -> None: ...
+    held_only_here: int
+    def __init__(self, agree: _Optional[bool] = ..., hash_before: _Optional[str] = ..., hash_after: _Optional[str] = ..., examples: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[VersionCheck, _Mapping]]] = ..., held_only_here: _Optional[int] = ...) -> None: ...
 
 class ListQuarantineRequest(_message.Message):
     __slots__ = ("limit", "before", "reason")

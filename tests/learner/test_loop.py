@@ -17,7 +17,9 @@ from feedback.sqlite_log import SqliteLog
 from heliotrope.config import Config, load
 from heliotrope.errors import Unavailable
 from heliotrope.registry import verify
+from heliotrope.v1 import events_pb2
 from learner.build import build
+from learner.lessons import row_ids
 from learner.loop import Parts, known, recover, run, update
 from tests.learner.votes_log import ScriptedSampler, make_live, write_others, write_votes
 
@@ -176,6 +178,25 @@ def test_the_same_log_gives_the_same_version(build_parts: Build, log: SqliteLog,
         parts = replace(parts, registry=type(parts.registry)(tmp_path / place))
         digests.add(update(parts, read(parts)).digest)
     assert len(digests) == 1
+
+
+def test_after_a_version_only_what_is_known_stays_prepared(build_parts: Build, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    write_others(log, range(COUNT, COUNT + 12))
+    parts = build_parts()
+    first = read_all_kinds(parts)
+    update(parts, first)
+    taken_back = first[0]
+    back = events_pb2.Event(
+        event_id="back", tenant="default", user=taken_back.user, producer_id="q", sequence=1
+    )
+    back.feedback_retracted.feedback_event_id = taken_back.event_ids[0]
+    log.append([back])
+    second = read_all_kinds(parts)
+    assert len(second) == len(first) - 1 and taken_back.id in parts.prepared
+    update(parts, second)
+    prepared = set(parts.prepared._items)
+    assert taken_back.id not in prepared and prepared <= row_ids(second), "nothing judged, nothing taken back"
 
 
 def test_without_serving_nothing_is_published_and_nothing_lost(build_parts: Build, log: SqliteLog) -> None:

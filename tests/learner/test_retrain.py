@@ -16,8 +16,9 @@ from heliotrope.registry import PolicyVersion
 from heliotrope.v1 import events_pb2
 from learner import verbs
 from learner.build import build
-from learner.loop import prepare_ahead, update
-from tests.learner.votes_log import ScriptedSampler, make_live, unique, write_votes
+from learner.erasure import retrain_without
+from learner.loop import Parts, prepare_ahead, update
+from tests.learner.votes_log import Collected, ScriptedSampler, make_live, unique, write_votes
 
 COUNT = 24
 
@@ -48,11 +49,15 @@ def log(config: Config) -> Iterator[SqliteLog]:
     made.close()
 
 
-def learned(config: Config, log: SqliteLog, first: int = 0) -> PolicyVersion:
-    """One version of `COUNT` more votes, which came in two parts and were prepared as they came."""
+def built(config: Config) -> Parts:
     parts = build(config, lambda progress: None)
     parts.sampler.close()
-    parts = replace(parts, sampler=ScriptedSampler())  # pyright: ignore[reportArgumentType]
+    return replace(parts, sampler=ScriptedSampler())  # pyright: ignore[reportArgumentType]
+
+
+def learned(config: Config, log: SqliteLog, first: int = 0) -> PolicyVersion:
+    """One version of `COUNT` more votes, which came in two parts and were prepared as they came."""
+    parts = built(config)
     for start in (first, first + COUNT // 3):
         write_votes(log, COUNT // 3 if start == first else COUNT - COUNT // 3, start)
         parts.inbox.read()
@@ -60,6 +65,13 @@ def learned(config: Config, log: SqliteLog, first: int = 0) -> PolicyVersion:
     version = update(parts, parts.inbox.preferences())
     parts.close()
     return version
+
+
+def erase(log: SqliteLog, user: str) -> None:
+    erasure = events_pb2.Event(event_id=unique("erase", user), producer_id="q", sequence=1, tenant="default")
+    erasure.time.FromSeconds(1_800_000_000)
+    erasure.erasure_requested.user = user
+    log.append([erasure])
 
 
 def test_a_version_and_its_child_are_made_again_though_more_has_come_since(
@@ -82,12 +94,45 @@ def test_what_was_erased_is_said_and_counted(
     version = learned(config, log)
     gone = [e for e in range(COUNT) if unique("event", e, "vote") in version.manifest.example_ids][:2]
     for n in gone:
-        erasure = events_pb2.Event(event_id=unique("erase", n), producer_id="q", sequence=1, tenant="default")
-        erasure.time.FromSeconds(1_800_000_000)
-        erasure.erasure_requested.user = f"{n:032x}"
-        log.append([erasure])
+        erase(log, f"{n:032x}")
     assert verbs.retrain(config, version.name) == 1
     assert capsys.readouterr().out == "policy-v1: not reproducible: 2 erased\n"
+
+
+def test_who_weighed_beside_the_examples_and_was_erased_is_counted(
+    config: Config, log: SqliteLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud = [f"learner.{key}" for key in ("person_share=0.1",)]
+    config = config.model_copy(
+        update={"learner": load(None, [*loud, "learner.nice=0", "learner.threads=1"]).learner}
+    )
+    votes = Collected()
+    write_votes(votes, COUNT)
+    for event in votes.events[: 3 * 8]:
+        event.user = "f" * 32  # one person with eight votes: the cap on them follows from what everybody gave
+    log.append(votes.events)
+    parts = built(config)
+    parts.inbox.read()
+    preferences = parts.inbox.preferences()
+    version = update(parts, preferences)
+    parts.close()
+    unseen = next(p for p in preferences if p.held_out and p.user != "f" * 32)
+    erase(log, unseen.user)
+    assert verbs.retrain(config, version.name) == 1
+    assert capsys.readouterr().out == "policy-v1: not reproducible: 1 erased, which it was weighed beside\n"
+
+
+def test_a_successor_without_somebody_is_made_again_without_them_and_names_nobody(
+    config: Config, log: SqliteLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned(config, log)
+    parts, gone = built(config), f"{5:032x}"
+    second = retrain_without(parts, gone, "default")
+    parts.close()
+    assert len(second.manifest.without["digest"]) == 64 and gone not in second.manifest.model_dump_json()
+    assert unique("event", 5, "vote") not in second.manifest.example_ids
+    assert verbs.retrain(config, second.name) == 0
+    assert capsys.readouterr().out == f"{second.name}: reproduced, {second.digest}\n"
 
 
 def test_a_replay_agrees_and_is_refused_while_a_learner_runs(

@@ -25,7 +25,18 @@ def unique(*parts: object) -> str:
 TOKENIZER = sha256_files([Config().model.folder / "tokenizer.json"])
 
 
-def write_votes(log: SqliteLog, count: int, first: int = 0) -> None:
+class Collected:
+    """In place of a log: events to be changed before they are written."""
+
+    def __init__(self) -> None:
+        self.events: list[events_pb2.Event] = []
+
+    def append(self, events: Sequence[events_pb2.Event]) -> None:
+        """Keep them."""
+        self.events += events
+
+
+def write_votes(log: SqliteLog | Collected, count: int, first: int = 0) -> None:
     """`count` comparisons of two answers each, one conversation and person apiece; the smaller ids win."""
     events = []
     for n in range(first, first + count):

@@ -35,7 +35,7 @@ async def thumb(world: World) -> str:
 def publish(world: World, folder: Path, **changes) -> str:
     """A version as the learner makes it of all that was said so far."""
     kept = training_set(world.config, small_format(), folder / "learner.db")
-    kept.follow(world.server.services.admin.journal.store)
+    kept.follow(world.server.services.admin.exports.log)
     fields = {
         "example_ids": tuple(e.id for e in kept.examples()), "examples_hash": kept.hash(),
         "log_positions": kept.positions | {"policy/0": 0}, "seeds": {"learner": 5}, "parent": "policy-v0",

@@ -1,0 +1,55 @@
+"""What is prepared depends on the row alone, and is forgotten once no example needs it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from learner.prepared import PreparedStore
+from learner.rows import Row, collate
+from tests.learner.tiny_llama import tiny_backbone
+
+
+def rows(count: int) -> list[Row]:
+    """Rows of many lengths."""
+    rng = random.Random(5)
+
+    def ids(most: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(1, 60) for _ in range(rng.randrange(2, most)))
+
+    return [Row(f"r{n:02d}", ids(20), (ids(30), ids(30))) for n in range(count)]
+
+
+def all_of(store: PreparedStore, made: list[Row]) -> list[torch.Tensor]:
+    items = [store[row.id] for row in made]
+    return [t for i in items for t in (i.states, i.reference, i.tokens, i.features) if t is not None]
+
+
+def test_a_row_is_prepared_the_same_bit_by_bit_in_any_company() -> None:
+    made, backbone = rows(12), tiny_backbone(2)
+    together, apart = PreparedStore(), PreparedStore()
+    together.prepare(backbone, made)
+    for part in (made[7:], made[:3], made[3:7]):
+        apart.prepare(backbone, part)
+    assert all(map(torch.equal, all_of(together, made), all_of(apart, made)))
+
+
+def test_states_that_were_dropped_for_memory_come_back_the_same_bit_by_bit() -> None:
+    made, backbone = rows(6), tiny_backbone(2)
+    kept, tight = PreparedStore(), PreparedStore(max_bytes=1)
+    kept.prepare(backbone, made)
+    tight.prepare(backbone, made)
+    batch = collate(made)
+    assert tight[made[0].id].states is None
+    assert torch.equal(tight.states(backbone, batch), kept.states(backbone, batch))
+
+
+@pytest.mark.parametrize("kept", [set(), {"r00", "r02"}])
+def test_what_is_not_retained_is_gone_and_its_memory_free(kept: set[str]) -> None:
+    made, backbone = rows(4), tiny_backbone(2)
+    store = PreparedStore()
+    store.prepare(backbone, made)
+    store.retain(kept)
+    assert [row.id for row in made if row.id in store] == sorted(kept)
