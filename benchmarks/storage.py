@@ -1,7 +1,8 @@
-"""`python -m benchmarks.storage`: what an exchange and a vote take on disk, in the log and in each derived store.
+"""`python -m benchmarks.storage`: what an exchange and a vote take on disk, in the log (as it is written, sealed; and as
+it would be in the open), in the people's keys and in each derived store.
 
-Exchanges are made to size: `--prompt` and `--response` tokens, four characters of text each. What is measured is the
-growth of the files, checkpointed, from one half of the run to the other, so that empty pages do not count.
+Exchanges are made to size: `--prompt` and `--response` tokens, four characters of text each; a person gives twenty. What
+is measured is the growth of the files, checkpointed, from one half of the run to the other, so that empty pages do not count.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feedback.join import Joiner
+from feedback.sealed_log import SealedStore
 from feedback.sqlite_log import SqliteLog
 from feedback.training_set import TrainingSet
 from heliotrope.v1 import common_pb2, events_pb2, feedback_pb2
+from serving.keys import KeyStore
 
 START = 1_700_000_000
 VOCABULARY = 49_152
 BATCH = 200
+FILES = ("log_sealed", "log_plain", "keys", "derived")
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,14 @@ def main() -> int:
 
 def measure(folder: Path, exchanges: int, size: Size) -> dict:
     """Bytes an exchange (its start and its end) and a vote, by store."""
-    log_path, set_path = folder / "events.db", folder / "training-set.db"
     growth: dict[str, dict[str, float]] = {}
     half = exchanges // 2
     for what, count in (("exchange", half), ("vote", half // 2)):
         for first in (0, count):
-            before = _sizes(log_path, set_path)
-            _grow(log_path, set_path, what, first, count, size)
+            before = _sizes(folder)
+            _grow(folder, what, range(first, first + count), size)
             print(f"{what}s: {first + count}", file=sys.stderr, flush=True)
-            after = _sizes(log_path, set_path)
+            after = _sizes(folder)
         growth[what] = {name: round((after[name] - before[name]) / count, 1) for name in after}
     return {
         "bytes_per_exchange": growth["exchange"], "bytes_per_vote": growth["vote"], "exchanges": exchanges,
@@ -63,20 +66,25 @@ def measure(folder: Path, exchanges: int, size: Size) -> dict:
     }  # fmt: skip
 
 
-def _sizes(*paths: Path) -> dict[str, int]:
-    return {path.stem: path.stat().st_size if path.exists() else 0 for path in paths}
+def _sizes(folder: Path) -> dict[str, int]:
+    paths = {name: folder / f"{name}.db" for name in FILES}
+    return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
 
 
-def _grow(log_path: Path, set_path: Path, what: str, first: int, count: int, size: Size) -> None:
-    """Write and follow; both files are whole, without a write-ahead log, when it returns."""
-    log = SqliteLog(log_path)
-    for start in range(first, first + count, BATCH):
-        numbers = range(start, min(start + BATCH, first + count))
-        log.append([e for n in numbers for e in (_exchange(n, size) if what == "exchange" else [_vote(n)])])
-    kept = TrainingSet(set_path, lambda: Joiner(("human",), 0.15), "benchmark", lambda: START + 1e6)
+def _grow(folder: Path, what: str, numbers: range, size: Size) -> None:
+    """Write the same to both logs and follow one; all files are whole, without a write-ahead log, when it returns."""
+    paths = {name: folder / f"{name}.db" for name in FILES}
+    log, keys = SqliteLog(paths["log_plain"]), KeyStore(paths["keys"], b"k" * 32)
+    sealed = SealedStore(SqliteLog(paths["log_sealed"]), keys)
+    for start in range(numbers.start, numbers.stop, BATCH):
+        part = numbers[start - numbers.start : start - numbers.start + BATCH]
+        events = [e for n in part for e in (_exchange(n, size) if what == "exchange" else [_vote(n)])]
+        log.append(events)
+        sealed.append(events)
+    kept = TrainingSet(paths["derived"], lambda: Joiner(("human",), 0.15), "benchmark", lambda: START + 1e6)
     kept.follow(log)
-    kept.close()
-    log.close()
+    for one in (kept, log, sealed, keys):
+        one.close()
 
 
 def _name(*parts: object) -> str:

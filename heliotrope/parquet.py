@@ -27,10 +27,15 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write all rows, none of which may be empty; the first ones decide the columns. Raises ConfigError as `read_rows`."""
+    """Write all rows, none of which may be empty; a column that only some have is null in the others. Raises ConfigError
+    as `read_rows`."""
     arrow, parquet = _pyarrow()
     try:
-        table = arrow.Table.from_pylist(list(rows))
+        held = list(rows)
+        columns = dict.fromkeys(
+            name for row in held for name in row
+        )  # from_pylist takes the first row's alone
+        table = arrow.Table.from_pylist([{name: row.get(name) for name in columns} for row in held])
         parquet.write_table(table, path)
     except (OSError, arrow.ArrowException) as error:
         raise ConfigError(f"{path} cannot be written as Parquet: {error}") from error
