@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -134,12 +134,12 @@ class Privacy:
         """Nothing is answered to this person meanwhile, and no turn quotes what they said before: all that is recorded
         of it lies before the request, under the key that is destroyed."""
         who = (person.tenant, person.user)
-        self.replies.leaving.add(who)
+        self.replies.leaving[who] += 1
         self.replies.conversations.forget(*who)
         try:
             yield
         finally:
-            self.replies.leaving.discard(who)
+            self.replies.leaving -= Counter([who])
 
     async def _stop_answers(self, person: Caller) -> None:
         """End what is being answered to this person, and wait for its record."""

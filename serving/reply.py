@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,7 +47,7 @@ class Replies:
     changed: Callable[[], None] = lambda: None
     allows: Callable[[Caller], bool] = lambda caller: True
     running: dict[str, Answer] = field(default_factory=dict)
-    leaving: set[tuple[str, str]] = field(default_factory=set)
+    leaving: Counter[tuple[str, str]] = field(default_factory=Counter)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     _asking: set[str] = field(default_factory=set)
 
@@ -110,7 +111,7 @@ class Replies:
         """Planning waits for threads, and meanwhile the person may have been erased: what was read of the conversation
         would be said, and sealed under a new key, again."""
         caller = plan.ask.caller
-        if (caller.tenant, caller.user) in self.leaving:
+        if self.leaving[caller.tenant, caller.user]:
             raise Unavailable("what you gave is being erased; try again in a moment")
         if (held := plan.conversation) and self.conversations.find(plan.conversation_id, caller) is not held:
             raise NotFound(

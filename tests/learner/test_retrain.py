@@ -102,10 +102,8 @@ def test_what_was_erased_is_said_and_counted(
 def test_who_weighed_beside_the_examples_and_was_erased_is_counted(
     config: Config, log: SqliteLog, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loud = [f"learner.{key}" for key in ("person_share=0.1",)]
-    config = config.model_copy(
-        update={"learner": load(None, [*loud, "learner.nice=0", "learner.threads=1"]).learner}
-    )
+    rules = ["learner.person_share=0.1", "learner.held_out=0.4", "learner.nice=0", "learner.threads=1"]
+    config = config.model_copy(update={"learner": load(None, rules).learner})
     votes = Collected()
     write_votes(votes, COUNT)
     for event in votes.events[: 3 * 8]:

@@ -91,7 +91,9 @@ async def test_an_erased_person_is_in_no_record_of_the_broker(
             assert await there(learn, parts) == "policy-v1"
             alice = pseudonym(world.server.services.chat.tickets.key, "default", ALICE[0][1])
             canaries, key = wanted(world, alice), key_of(world, alice)
-            assert prune(world) > 0 and world.events("feedback", "feedback_given") == []
+            assert prune(world) > 0 and len(world.events("feedback", "feedback_given")) <= 1, (
+                "the newest stays"
+            )
             assert await exported(world) == len(OTHERS) + 3, "the broker has what serving's file has not"
             asked = await world.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="f"), metadata=ALICE)
             await relayed(world)
