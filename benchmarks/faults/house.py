@@ -12,7 +12,8 @@ from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from benchmarks.faults.programs import Orders, learn, serve
+from benchmarks.faults.programs import Orders, learn, serve, serve_calls
+from benchmarks.faults.votes_load import Load
 from benchmarks.house import free_ports
 from benchmarks.local_broker import LocalBroker
 from heliotrope.config import Config, load
@@ -86,11 +87,17 @@ class House:
         """Start the learner."""
         return self._start(learn, "learner", failpoints, CHECKPOINT_BYTES)
 
+    def calls(self, load: Load, output: Path) -> Program:
+        """Start a serving that gives the votes of a load to itself and ends."""
+        return Program(fork(serve_calls, self._orders("serving"), load, output))
+
     def _start(
         self, program: Callable[[Orders], None], name: str, failpoints: str, checkpoint_bytes: int
     ) -> Program:
-        output = self.folder / f"{name}.log"
-        return Program(fork(program, Orders(self.config, failpoints, checkpoint_bytes, self.bug, output)))
+        return Program(fork(program, self._orders(name, failpoints, checkpoint_bytes)))
+
+    def _orders(self, name: str, failpoints: str = "", checkpoint_bytes: int = CHECKPOINT_BYTES) -> Orders:
+        return Orders(self.config, failpoints, checkpoint_bytes, self.bug, self.folder / f"{name}.log")
 
     def close(self) -> None:
         """End the broker."""

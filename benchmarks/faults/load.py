@@ -50,6 +50,19 @@ async def measure(house: House, rate: float, seconds: float) -> dict[str, object
     return figures(sent) | drain | complaints
 
 
+async def measure_calls(house: House, rate: float, seconds: float) -> dict[str, object]:
+    """The same load given to `Votes.give` within serving: what a vote costs without gRPC and its client."""
+    assert house.broker
+    house.broker.kill()
+    output = house.folder / "sent.json"
+    program = house.calls(Load("", 0, rate, seconds, TALKS), output)
+    while program.alive:
+        await asyncio.sleep(LOOK_SECONDS)
+    sent = json.loads(output.read_text())
+    found = read_stores(house.config, broker=False)
+    return figures(sent) | {"lost": len(check(_attempts(sent["acknowledged"]), found).lost)}
+
+
 def figures(sent: Mapping) -> dict[str, object]:
     """Latencies in milliseconds from the scheduled time, votes acknowledged a second, and what it took."""
     cuts = quantiles(sent["latencies"], n=1000) if len(sent["latencies"]) > 1 else [0.0] * 999
@@ -91,9 +104,12 @@ async def _drained(house: House, admin: admin_pb2_grpc.AdminServiceStub) -> floa
 
 def _check(house: House, acknowledged: Mapping[str, str]) -> Report:
     """Whether all that was acknowledged is there once; votes overlapped, so that no order among them was promised."""
+    return check(_attempts(acknowledged), read_stores(house.config))
+
+
+def _attempts(acknowledged: Mapping[str, str]) -> list[Attempt]:
     after = len(acknowledged) + 1
-    attempts = [
+    return [
         Attempt("load", VOTE, name, (), number, "", after, "ok", (event_id,))
         for number, (name, event_id) in enumerate(acknowledged.items(), 1)
     ]
-    return check(attempts, read_stores(house.config))

@@ -7,24 +7,32 @@ takes a tenth of a second and not two; it is a process of its own, that nobody s
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import multiprocessing
 import os
 import signal
 import threading
-from dataclasses import dataclass
+import uuid
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import feedback.kafka_link
 import feedback.kafka_log
 import feedback.sqlite_log
 from benchmarks.faults.bugs import plant
-from benchmarks.scripted_engine import ScriptedEngine, number
-from benchmarks.small_model import scripted_engine
+from benchmarks.faults.clients import Talk
+from benchmarks.faults.quick_engine import QuickEngine
+from benchmarks.faults.votes_load import Load, Sent, measure
+from benchmarks.small_model import scripted_engine, small_format
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.failpoints import VARIABLE
+from heliotrope.identity import DEFAULT_TENANT
+from heliotrope.v1 import common_pb2, feedback_pb2
 from serving.build import build
+from serving.caller import Caller
+from serving.tickets import Tickets
 
 PRELOADED = (feedback.kafka_link, feedback.kafka_log)
 
@@ -56,7 +64,7 @@ def learn(orders: Orders) -> None:
 
 async def _serve(config: Config) -> None:
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
-    server, stop = build(config, engine=quick_engine(chat), chat=chat), asyncio.Event()
+    server, stop = build(config, engine=scripted_engine(chat, kind=QuickEngine), chat=chat), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     try:
         await server.start()
@@ -66,14 +74,37 @@ async def _serve(config: Config) -> None:
         await server.close()
 
 
-def quick_engine(chat: ChatFormat) -> ScriptedEngine:
-    """Answers of a few letters, other ones to each request: of two that are the same nothing could be learned."""
-    engine = scripted_engine(chat)
-    letters = engine.words
-    engine.script = lambda prompt, adapter, request: [
-        letters[number(request, i) % len(letters)] for i in range(8)
-    ]
-    return engine
+def serve_calls(orders: Orders, load: Load, output: Path) -> None:
+    """Serve, and give the votes of a load from within: all that a vote costs below gRPC."""
+    settle(orders)
+    output.write_text(json.dumps(asdict(asyncio.run(_calls(orders.config, load)))))
+
+
+async def _calls(config: Config, load: Load) -> Sent:
+    server = build(config, engine=scripted_engine(chat := small_format()), chat=chat)
+    try:
+        await server.start()
+        votes = server.services.feedback.votes
+        people = [Caller(DEFAULT_TENANT, f"{place:032x}") for place in range(load.talks)]
+        talks = [signed(votes.tickets, person) for person in people]
+
+        async def give(number: int, request: feedback_pb2.GiveFeedbackRequest, place: int) -> str:
+            return (await votes.give(request, people[place])).feedback_id
+
+        return await measure(replace(load, serving=os.getpid()), talks, give)
+    finally:
+        await server.close()
+
+
+def signed(tickets: Tickets, person: Caller) -> Talk:
+    """A ticket as a chat gives it."""
+    name, conversation = str(uuid.uuid4()), str(uuid.uuid4())
+    ticket = feedback_pb2.Ticket(
+        tenant=person.tenant, user=person.user, conversation_id=conversation, expires_at=1 << 40,
+        source=common_pb2.SOURCE_HUMAN, purpose=common_pb2.PURPOSE_CHAT, consent=True,
+        answers=[feedback_pb2.TicketAnswer(response_id=name)],
+    )  # fmt: skip
+    return Talk(conversation, tickets.sign(ticket), (name,))
 
 
 def settle(orders: Orders) -> None:

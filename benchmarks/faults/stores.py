@@ -20,20 +20,20 @@ from serving.keys import KeyStore
 NOT_LEARNED_FROM = (common_pb2.FINISH_REASON_LOST, common_pb2.FINISH_REASON_CANCELLED)
 
 
-def read_stores(config: Config) -> Found:
-    """All that a run has left. The programs have ended; the broker, if there is one, still answers."""
+def read_stores(config: Config, *, broker: bool = True) -> Found:
+    """All that a run has left. The programs have ended; the broker, if there is one and it is asked for, answers."""
     keys = KeyStore(config.paths.people_keys, server_key(config.paths.key))
     learned = config.paths.training_set.exists()
     try:
         own = SealedReader(SqliteLog(config.paths.log, read_only=True), keys)
         records = list(_records(own))
         own.close()
-        broker = _at_broker(config, keys) if config.log.kind == "kafka" else None
+        there = _at_broker(config, keys) if broker and config.log.kind == "kafka" else None
     finally:
         keys.close()
     return Found(
         log=[s for r in records for s in _stored(r)],
-        broker=broker,
+        broker=there,
         facts=list(_facts(config.paths.training_set)) if learned else None,
         taught=_taught(config.paths.training_set) if learned else {},
         unusable=_unusable(records),

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import grpc
 import psutil
 
 from benchmarks.faults.clients import Talk
+from heliotrope.errors import HeliotropeError
 from heliotrope.v1 import chat_pb2, chat_pb2_grpc, feedback_pb2, feedback_pb2_grpc
 
 CALL_SECONDS = 30.0
@@ -22,6 +23,10 @@ TICK = 0.001
 WARM_SECONDS = 3.0
 LOOK_SECONDS = 0.5
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+
+
+Give = Callable[[int, feedback_pb2.GiveFeedbackRequest, int], Awaitable[str]]
+"""Sends the vote of a number from the person of a place; the event's id. Raises AioRpcError or HeliotropeError."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +69,31 @@ async def _drive(load: Load) -> Sent:
             for _ in range(CHANNELS)
         ]
         talks = await _talks(channels[0], load.talks)
-        warm = Driver(load, talks, channels, "w")
-        await warm.run(WARM_SECONDS)
-        driver, serving = Driver(load, talks, channels, "v"), psutil.Process(load.serving)
-        rss, spent, driver_spent = serving.memory_info().rss, _cpu(serving), time.process_time()
-        began = time.monotonic()
-        watch = asyncio.create_task(_most_rss(serving))
-        await driver.run(load.seconds)
-        watch.cancel()
-        return Sent(
-            warm.acknowledged | driver.acknowledged, driver.latencies, driver.failed, driver.late * 1e3,
-            time.monotonic() - began, time.process_time() - driver_spent, _cpu(serving) - spent, rss,
-            max(await watch, serving.memory_info().rss),
-        )  # fmt: skip
+        stubs = [feedback_pb2_grpc.FeedbackServiceStub(channel) for channel in channels]
+
+        async def give(number: int, request: feedback_pb2.GiveFeedbackRequest, place: int) -> str:
+            stub = stubs[number % CHANNELS]
+            answer = await stub.GiveFeedback(request, metadata=identity(place), timeout=CALL_SECONDS)
+            return answer.feedback_id
+
+        return await measure(load, talks, give)
+
+
+async def measure(load: Load, talks: Sequence[Talk], give: Give) -> Sent:
+    """Warm up, then send the load."""
+    warm = Driver(load.rate, talks, give, "w")
+    await warm.run(WARM_SECONDS)
+    driver, serving = Driver(load.rate, talks, give, "v"), psutil.Process(load.serving)
+    rss, spent, driver_spent = serving.memory_info().rss, _cpu(serving), time.process_time()
+    began, watch = time.monotonic(), asyncio.create_task(_most_rss(serving))
+    await driver.run(load.seconds)
+    took = time.monotonic() - began
+    watch.cancel()
+    return Sent(
+        warm.acknowledged | driver.acknowledged, driver.latencies, driver.failed, driver.late * 1e3, took,
+        time.process_time() - driver_spent, _cpu(serving) - spent, rss,
+        max(await watch, serving.memory_info().rss),
+    )  # fmt: skip
 
 
 async def _most_rss(process: psutil.Process) -> int:
@@ -96,24 +113,21 @@ def _cpu(process: psutil.Process) -> float:
 class Driver:
     """Sends votes at a rate. name: makes its request ids its own."""
 
-    def __init__(
-        self, load: Load, talks: Sequence[Talk], channels: Sequence[grpc.aio.Channel], name: str
-    ) -> None:
+    def __init__(self, rate: float, talks: Sequence[Talk], give: Give, name: str) -> None:
         self.acknowledged: dict[str, str] = {}
         self.latencies: list[float] = []
         self.failed: dict[str, int] = {}
         self.late = 0.0
-        self._load, self._talks, self._name = load, talks, name
-        self._stubs = [feedback_pb2_grpc.FeedbackServiceStub(channel) for channel in channels]
+        self._rate, self._talks, self._give, self._name = rate, talks, give, name
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self, seconds: float) -> None:
         """Send for so long, then wait for every answer."""
         start, number = time.monotonic() + TICK, 0
-        total = int(self._load.rate * seconds)
+        total = int(self._rate * seconds)
         while number < total:
             now = time.monotonic()
-            while number < total and (due := start + number / self._load.rate) <= now:
+            while number < total and (due := start + number / self._rate) <= now:
                 self.late = max(self.late, now - due)
                 task = asyncio.create_task(self._vote(number, due))
                 self._under_way.add(task)
@@ -130,15 +144,14 @@ class Driver:
         request = feedback_pb2.GiveFeedbackRequest(
             request_id=name, feedback_tickets=[talk.ticket], feedback=made
         )
-        stub = self._stubs[number % len(self._stubs)]
         try:
-            answer = await stub.GiveFeedback(request, metadata=identity(place), timeout=CALL_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            why = f"{error.code().name}: {(error.details() or '')[:80]}"
+            told = await self._give(number, request, place)
+        except (grpc.aio.AioRpcError, HeliotropeError) as error:
+            why = str(error)[:120]
             self.failed[why] = self.failed.get(why, 0) + 1
             return
         self.latencies.append((time.monotonic() - due) * 1e3)
-        self.acknowledged[name] = answer.feedback_id
+        self.acknowledged[name] = told
 
 
 def identity(place: int) -> tuple[tuple[str, str], ...]:
