@@ -118,9 +118,9 @@ class Running:
             limit_files(self.lives["serving"], full)
 
     async def stop(self) -> None:
-        """End both programs as an operator does."""
-        for name, program in self.lives.items():
-            if code := await program.stop():
+        """End both programs as an operator does, the learner first: it waits for serving."""
+        for name in sorted(self.lives):
+            if code := await self.lives[name].stop():
                 self.ended.append(f"{name} stopped with {code}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -20,7 +21,7 @@ from heliotrope.config import Config, load
 
 PRELOAD = ["benchmarks.faults.programs", "benchmarks.faults.learner_program"]
 """What the fork server imports before it forks: 15 s of torch once, and not at each start of the learner."""
-STOP_SECONDS = 20.0
+STOP_SECONDS, TELL_SECONDS = 20.0, 0.5
 CHECKPOINT_BYTES = 4 << 20
 STEP = 0.01
 
@@ -50,25 +51,31 @@ class Program:
         self.process.join()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, as SIGSTOP."""
-        os.kill(self.process.pid or 0, number)
+        """Send a signal, as SIGSTOP; to one that has ended it does nothing."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.alive and self.process.pid:
+                os.kill(self.process.pid, number)
 
     async def stop(self) -> int | None:
-        """SIGTERM, and SIGKILL for one that does not heed it; its exit code."""
+        """SIGTERM, and SIGKILL for one that does not heed it, which says before in its log where it stands; its exit code."""
         self.process.terminate()
         if not await self.ended(STOP_SECONDS):
+            self.signal(signal.SIGUSR1)
+            await self.ended(TELL_SECONDS)
             self.kill()
         return self.process.exitcode
 
 
 @dataclass
 class House:
-    """Where everything of one installation is. bug: planted into each of its programs."""
+    """Where everything of one installation is. bug: planted into each of its programs. breaking: held by what befalls the
+    broker."""
 
     folder: Path
     config: Config
     broker: LocalBroker | None
     bug: str = ""
+    breaking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     def open(cls, folder: Path, model: Path, kind: str, bug: str = "") -> House:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def plan(seed: int, kills: int, minimum: int) -> list[Episode]:
         (learner if rng.random() < LEARNER_SHARE else serving).append(_kill(rng, ANY_TIME))
     rng.shuffle(serving)
     rng.shuffle(learner)
-    count = max(1, round(kills / EPISODE_KILLS))
+    count = math.ceil(kills / EPISODE_KILLS)
     return [_episode(rng, n, serving[n::count], learner[n::count]) for n in range(count)]
 
 

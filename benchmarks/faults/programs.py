@@ -7,6 +7,7 @@ takes a tenth of a second and not two; it is a process of its own, that nobody s
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import logging
 import multiprocessing
@@ -113,6 +114,7 @@ def settle(orders: Orders) -> None:
     output = os.open(orders.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    faulthandler.register(signal.SIGUSR1)  # says where it stands when it does not end
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kafka").setLevel(logging.WARNING)
     feedback.sqlite_log.CHECKPOINT_BYTES = orders.checkpoint_bytes

@@ -17,14 +17,16 @@ FULL_BYTES = 64 << 10
 async def befall(
     trouble: Trouble, house: House, learner: Callable[[], Program | None], fill: Callable[[bool], None]
 ) -> None:
-    """Run one trouble to its end. learner: the life of the moment. fill: fills the disk under serving, or frees it."""
-    if house.broker is not None and trouble.kind in BROKER:
-        await BROKER[trouble.kind](house, trouble.seconds)
+    """Run one trouble to its end; one at a time befalls the broker. learner: the life of the moment. fill: fills the
+    disk under serving, or frees it."""
+    if trouble.kind in BROKER:
+        async with house.breaking:
+            await BROKER[trouble.kind](house, trouble.seconds)
     elif trouble.kind == "full":
         fill(True)
         await asyncio.sleep(trouble.seconds)
         fill(False)
-    elif trouble.kind == "slow" and (reader := learner()) is not None and reader.alive:
+    elif trouble.kind == "slow" and (reader := learner()) is not None:
         reader.signal(signal.SIGSTOP)
         await asyncio.sleep(trouble.seconds)
         reader.signal(signal.SIGCONT)
