@@ -25,7 +25,8 @@ from heliotrope.v1.events_pb2 import Event
 
 logger = logging.getLogger(__name__)
 
-_PUT = "INSERT INTO events (topic, key, event_id, crc, value) VALUES (?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
+_PUT = "INSERT INTO events (topic, key, event_id, crc, value) VALUES {} ON CONFLICT (event_id) DO NOTHING"
+_OFFSET = "SELECT offset FROM events WHERE event_id = ?"
 _GET = (
     "SELECT offset, event_id, crc, value FROM events WHERE topic = ? AND offset > ? ORDER BY offset LIMIT ?"
 )
@@ -33,6 +34,9 @@ _FIND = "SELECT event_id, crc, value FROM events WHERE event_id = ?"
 
 CHECKPOINT_BYTES, ROW_BYTES = 4 << 20, 4096
 """Bytes between two checkpoints; a row is taken for its value and one page."""
+TOGETHER = 64
+"""Rows of one statement. Each statement lets go of the interpreter's lock, and a busy program gives it back milliseconds
+later: with a statement a row a commit of fifty events took a tenth of a second under load."""
 
 
 def _create(database: Database) -> None:
@@ -81,7 +85,11 @@ class SqliteLog:
                 )
             with _transaction(self._writer) as connection:
                 before = connection.total_changes
-                offsets = [_put(connection, *row) for row in rows]
+                offsets = [
+                    offset
+                    for start in range(0, len(rows), TOGETHER)
+                    for offset in _put(connection, rows[start : start + TOGETHER])
+                ]
                 reach("before commit")
             self.committed(connection.total_changes - before)
             self._checkpoint(sum(len(value) + ROW_BYTES for *_, value in rows))
@@ -186,12 +194,15 @@ class SqliteLog:
             ) from error
 
 
-def _put(connection: sqlite3.Connection, topic: str, key: str, event_id: str, value: bytes) -> int:
-    cursor = connection.execute(_PUT, (topic, key, event_id, zlib.crc32(value), value))
-    if cursor.rowcount == 1:
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
-    return connection.execute("SELECT offset FROM events WHERE event_id = ?", (event_id,)).fetchone()[0]
+def _put(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, str, bytes]]) -> list[int]:
+    """The offset of each row (topic, key, event id, value); a known id keeps its first."""
+    values = [
+        v for topic, key, event_id, value in rows for v in (topic, key, event_id, zlib.crc32(value), value)
+    ]
+    cursor = connection.execute(_PUT.format(", ".join(["(?, ?, ?, ?, ?)"] * len(rows))), values)
+    if cursor.rowcount == len(rows) and cursor.lastrowid is not None:
+        return list(range(cursor.lastrowid - len(rows) + 1, cursor.lastrowid + 1))
+    return [connection.execute(_OFFSET, (event_id,)).fetchone()[0] for _, _, event_id, _ in rows]
 
 
 def unpack(event_id: str, crc: int | None, value: bytes) -> tuple[Event | None, str]:
