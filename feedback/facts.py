@@ -100,7 +100,9 @@ class Facts:
 
     def of(self, key: str) -> Iterator[Event]:
         """All events that a question's answer depends on: its votes, what they judge, and what its person took back."""
-        votes = self._events("question = ?", key)
+        votes = self._events(
+            "question = ? AND question != ''", key
+        )  # or SQLite passes its partial index over
         yield from votes
         if votes:
             yield from self._events("person = ? AND kind = 'person'", _person(votes[0]))
@@ -120,7 +122,7 @@ class Facts:
 
     def votes(self, key: str, but: str = "") -> list[str]:
         """Ids of a question's votes, all but one."""
-        sql = "SELECT event_id FROM facts WHERE question = ? AND event_id != ?"
+        sql = "SELECT event_id FROM facts WHERE question = ? AND question != '' AND event_id != ?"
         return [row[0] for row in self._connection.execute(sql, (key, but))]
 
     def newest(self) -> float:
@@ -174,16 +176,16 @@ class Facts:
         ).fetchone()
         if row is None or row[0] != SERVED:
             return [event_id]
-        sql = "SELECT event_id FROM facts JOIN targets USING (question) WHERE response_id = ?"
+        sql = "SELECT event_id FROM targets JOIN facts USING (question) WHERE response_id = ? AND facts.question != ''"
         return [found for (found,) in self._connection.execute(sql, (row[1],))]
 
     def ends_of(self, vote: str) -> list[str]:
-        """The ends of the responses that a judgement judges, as event ids."""
-        sql = (
-            "SELECT ends.event_id FROM facts JOIN targets USING (question) JOIN facts AS ends ON ends.subject = response_id"
-            " WHERE facts.event_id = ? AND ends.kind = 'served' ORDER BY ends.number"
-        )
-        return [found for (found,) in self._connection.execute(sql, (vote,))]
+        """The ends of the responses that a judgement judges, as event ids; none of an erased one."""
+        sql = "SELECT value FROM facts WHERE event_id = ? AND kind = 'given'"
+        given = [Event.FromString(value) for (value,) in self._connection.execute(sql, (vote,))]
+        sql = "SELECT event_id FROM facts WHERE subject = ? AND subject != '' AND kind = 'served'"
+        ends = [self._connection.execute(sql, (name,)) for event in given for name in judged(event)]
+        return [found for rows in ends for (found,) in rows]
 
     def record(self, place: str, offset: int, value: bytes) -> Record:
         """A record of the log as it was read."""

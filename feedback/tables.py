@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS facts (
   value BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS facts_subject ON facts (subject) WHERE subject != '';
 CREATE INDEX IF NOT EXISTS facts_question ON facts (question) WHERE question != '';
+CREATE INDEX IF NOT EXISTS facts_at ON facts (at);
 CREATE INDEX IF NOT EXISTS facts_person ON facts (person, kind);
 CREATE TABLE IF NOT EXISTS targets (
   response_id TEXT NOT NULL, question TEXT NOT NULL, PRIMARY KEY (response_id, question)) WITHOUT ROWID;
