@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.faults import house
 from benchmarks.faults.bugs import BUGS
 from benchmarks.faults.episode import Result, complain, run_episode
 from benchmarks.faults.house import House
@@ -67,6 +68,8 @@ def arguments(words: list[str] | None = None) -> Asked:
 
 async def run(asked: Asked) -> dict[str, object]:
     """Every episode; the figures."""
+    if not asked.kills:
+        house.PRELOAD.remove(house.LEARNER)
     episodes, began = plan(asked.seed, asked.kills, asked.minimum), time.monotonic()
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="heliotrope-faults-") as folder:
@@ -99,8 +102,8 @@ async def one(folder: Path, model: Path, episode: Episode, bug: str) -> Result:
     """One episode in a folder of its own."""
     place = folder / f"episode-{episode.number}"
     place.mkdir()
-    house, began = House.open(place, model, episode.log, bug), time.monotonic()
-    result = await run_episode(episode, house)
+    began = time.monotonic()
+    result = await run_episode(episode, House.open(place, model, episode.log, bug))
     complain(result)
     print(
         f"episode {episode.number} ({episode.log}): {result.kills.total()} kills, {result.report.acknowledged} acknowledged, "

@@ -19,7 +19,8 @@ from benchmarks.house import free_ports
 from benchmarks.local_broker import LocalBroker
 from heliotrope.config import Config, load
 
-PRELOAD = ["benchmarks.faults.programs", "benchmarks.faults.learner_program"]
+LEARNER = "benchmarks.faults.learner_program"
+PRELOAD = ["benchmarks.faults.programs", LEARNER]
 """What the fork server imports before it forks: 15 s of torch once, and not at each start of the learner."""
 STOP_SECONDS, TELL_SECONDS = 20.0, 0.5
 CHECKPOINT_BYTES = 4 << 20
