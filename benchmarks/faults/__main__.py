@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -134,6 +135,7 @@ def figures(asked: Asked, results: list[Result], loads: Mapping[str, dict[str, o
 def main() -> int:
     """0 when nothing was lost, doubled, reordered, made up or damaged."""
     asked = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # brokers and programs are ended on the way out
     print(f"seed {asked.seed}", file=sys.stderr, flush=True)
     found = asyncio.run(run(asked))
     print(json.dumps(found))

@@ -179,7 +179,7 @@ def _judge_questions(operations: list[Operation], found: Found, report: Report) 
         if len(taught) > 1:
             report.duplicated.append(f"the question {subject} teaches {len(taught)} times: {taught}")
         if found.unusable.isdisjoint(subject):
-            report.reordered += _wrong(subject, votes, taken_back, taught)
+            (report.reordered if taught else report.lost).extend(_wrong(subject, votes, taken_back, taught))
 
 
 def _wrong(

@@ -91,6 +91,11 @@ def test_a_replaced_judgement_that_stands_is_caught() -> None:
     assert len(judge(taught={("r1",): ["eb"]}).reordered) == 1
 
 
+def test_a_judgement_that_teaches_nothing_is_lost() -> None:
+    report = judge(taught={})
+    assert len(report.lost) == 1 and "teaches []" in report.lost[0]
+
+
 def test_a_judgement_that_was_taken_back_and_stands_is_caught() -> None:
     without_c = [a for a in ATTEMPTS if a.request != "c"]
     assert check(without_c, replace(FOUND, taught={("r1",): ["eb"]})).reordered != []
