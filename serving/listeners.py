@@ -40,6 +40,9 @@ from serving.rpc_sampler import SamplerService
 
 PUBLIC_BYTES = 2 * 1024 * 1024
 PRIVATE_BYTES = 32 * 1024 * 1024
+PUBLIC_CALLS = 1024
+"""Calls that are answered at once on the public listener: each holds memory, and who comes faster than they are answered
+is told so at once (RESOURCE_EXHAUSTED), and waits in no line that grows."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,11 @@ class Services:
 class Listener:
     """One gRPC server on one address with health. Make it inside a running event loop."""
 
-    def __init__(self, gate: Gate, max_bytes: int) -> None:
+    def __init__(self, gate: Gate, max_bytes: int, max_calls: int | None = None) -> None:
         options = [("grpc.max_receive_message_length", max_bytes), ("grpc.so_reuseport", 0)]
-        self.server = grpc.aio.server(interceptors=[ErrorInterceptor(gate)], options=options)
+        self.server = grpc.aio.server(
+            interceptors=[ErrorInterceptor(gate)], options=options, maximum_concurrent_rpcs=max_calls
+        )
         self._health = HealthServicer()
         self._names = [""]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
@@ -103,7 +108,7 @@ class Listener:
 
 def public_listener(gate: Gate, services: Services) -> Listener:
     """Chat, feedback, health."""
-    listener = Listener(gate, PUBLIC_BYTES)
+    listener = Listener(gate, PUBLIC_BYTES, PUBLIC_CALLS)
     listener.add(
         chat_pb2_grpc.add_ChatServiceServicer_to_server, services.chat, chat_pb2.DESCRIPTOR, "ChatService"
     )
