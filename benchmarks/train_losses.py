@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from benchmarks.train_reward_net import RewardNet
 from learner.backbone import Backbone
 from learner.dpo import ADAPTER
 from learner.losses import bradley_terry, kto, reference_point, sft
 from learner.prepared import PreparedStore, sum_by_response
+from learner.reward_net import RewardNet
 from learner.rows import Batch, Row, batches
 
 BatchLoss = Callable[[Batch], Tensor]

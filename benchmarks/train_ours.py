@@ -14,16 +14,15 @@ import torch
 from benchmarks.pairs import fingerprint, preference
 from benchmarks.train_job import Job, Outcome, peak_gb, read_pairs
 from benchmarks.train_losses import LOSSES
-from benchmarks.train_reward_net import REWARD, RewardNet
-from benchmarks.train_step import step
 from feedback.examples import Preference
 from heliotrope.chat import ChatFormat
 from learner.backbone import Backbone, LoraShape
 from learner.dpo import ADAPTER, DpoSettings, evaluate, train_policy
 from learner.examples import rows_of
 from learner.prepared import PreparedStore
+from learner.reward_net import REWARD, RewardNet
 from learner.rows import batches, make_row
-from learner.steps import optimiser, schedule
+from learner.steps import optimiser, schedule, step
 
 
 class Side:

@@ -91,27 +91,25 @@ class Correction(Example):
     def tokenised(self, ids: TokenIds, preferences: Iterable[Preference] = ()) -> tuple[Example, ...]:
         """The corrected text as the chosen one of pairs, weighing one judgement together, and as a demonstration, last.
 
-        ids: tokens of `text`, the end token last. preferences: other judgements. Where the same person preferred the
+        ids: tokens of `text`, the end token last. preferences: other judgements of the same response. Where the same person preferred the
         corrected response to others, the correction is better than those too: with correction > chosen and chosen >
         rejected comes correction > rejected. Of a correction of the rejected one nothing more follows.
         """
-        beaten = [p for p in preferences if self._was_chosen(p)]
-        worse = {self.response_ids: self.version} | {p.rejected_ids: p.rejected_version for p in beaten}
+        worse: dict[TokenIds, Preference | None] = {self.response_ids: None}
+        for preference in sorted((p for p in preferences if self._was_chosen(p)), key=lambda p: p.id):
+            worse.setdefault(preference.rejected_ids, preference)
         worse.pop(ids, None)
         common: dict[str, Any] = {name: getattr(self, name) for name in Example.__dataclass_fields__}
-        marks: list[dict[str, Any]] = [
-            {"id": f"{self.id}/{n}" if n else self.id, "weight": self.weight / len(worse)}
-            for n in range(len(worse))
-        ]
+        shared = common | {"weight": self.weight / max(1, len(worse))}
         pairs = [
             Preference(
-                **(common | mark),
-                chosen_ids=ids, rejected_ids=rejected, rejected_version=version, strength=1.0,
+                **(shared | ({"id": f"{self.id}+{p.id}", "event_ids": (*self.event_ids, *p.event_ids)} if p else {})),
+                chosen_ids=ids, rejected_ids=rejected, strength=1.0,
+                rejected_version=p.rejected_version if p else self.version,
             )
-            for mark, (rejected, version) in zip(marks, worse.items(), strict=True)
+            for rejected, p in worse.items()
         ]  # fmt: skip
-        common["id"] = f"{self.id}/text"
-        return *pairs, Demonstration(**common, response_ids=ids)
+        return *pairs, Demonstration(**(common | {"id": f"{self.id}/text"}), response_ids=ids)
 
     def _was_chosen(self, other: Preference) -> bool:
         same = (other.user, other.prompt_ids) == (self.user, self.prompt_ids)

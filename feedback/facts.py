@@ -179,6 +179,14 @@ class Facts:
         sql = "SELECT event_id FROM targets JOIN facts USING (question) WHERE response_id = ? AND facts.question != ''"
         return [found for (found,) in self._connection.execute(sql, (row[1],))]
 
+    def examples_about(self, end: str, but: str) -> list[tuple[str, str, str]]:
+        """Id, digest and question of all examples but one that judge the response which an event closes, oldest first."""
+        sql = (
+            "SELECT id, digest, question FROM examples WHERE id != ? AND question IN (SELECT targets.question FROM targets"
+            " JOIN facts ON facts.subject = response_id WHERE facts.event_id = ?) ORDER BY at, id"
+        )
+        return self._connection.execute(sql, (but, end)).fetchall()
+
     def ends_of(self, vote: str) -> list[str]:
         """The ends of the responses that a judgement judges, as event ids; none of an erased one."""
         sql = "SELECT value FROM facts WHERE event_id = ? AND kind = 'given'"

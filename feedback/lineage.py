@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from feedback.examples import hash_of
+from feedback.examples import content_digest, hash_of
+from feedback.teachings import combined, votes_of
 from feedback.training_set import TrainingSet
 from heliotrope.errors import HeliotropeError, NotFound
 from heliotrope.policies import BASE, number
@@ -30,15 +31,15 @@ class Check:
     note: str = ""
 
 
-def vote_of(example_id: str) -> str:
-    """The judgement that an example was made of: its id without the part of the judgement."""
-    return example_id.partition("/")[0]
+def votes_behind(example_ids: Iterable[str]) -> list[str]:
+    """The judgements that examples were made of, each once."""
+    return list(dict.fromkeys(vote for id in example_ids for vote in votes_of(id)))
 
 
 def of_version(version: PolicyVersion, registry: Registry, kept: TrainingSet) -> dict[str, Any]:
     """All that a version came from, as plain values: parents, positions, configuration, seed, reward model, events."""
     manifest = version.manifest
-    votes = list(dict.fromkeys(map(vote_of, manifest.example_ids)))
+    votes = votes_behind(manifest.example_ids)
     erased = set(kept.facts.erased_among(iter(votes)))
     events = [_event(vote, kept, vote in erased) for vote in votes]
     return {
@@ -83,7 +84,7 @@ def of_event(event_id: str, registry: Registry, kept: TrainingSet) -> dict[str, 
     the log never gave."""
     found = kept.facts.place_of(event_id)
     votes = set(kept.facts.judgements_of(event_id))
-    trained = [v.name for v in readable(registry) if votes.intersection(map(vote_of, v.manifest.example_ids))]
+    trained = [v.name for v in readable(registry) if votes.intersection(votes_behind(v.manifest.example_ids))]
     if found is None and not trained:
         raise NotFound(
             f"no event {event_id[:64]!r} is behind any version or waits to be; `heliotrope feedback tail` shows ids"
@@ -109,8 +110,11 @@ def readable(registry: Registry) -> list[PolicyVersion]:
 def check(name: str, manifest: Manifest, kept: TrainingSet) -> Check:
     """Compare a manifest with a set that has read the log up to the manifest's positions."""
     digests, wanted = kept.digests(), set(manifest.example_ids)
+    if wanted - digests.keys():
+        digests |= {e.id: content_digest(e) for e in combined(kept)}
     lost = wanted - digests.keys()
-    erased = kept.facts.erased_among(iter(map(vote_of, sorted(lost))))
+    gone = set(kept.facts.erased_among(iter(votes_behind(sorted(lost)))))
+    erased = [id for id in lost if gone.intersection(votes_of(id))]
     agrees = not lost and hash_of((id, digests[id]) for id in wanted) == manifest.examples_hash
     return Check(name, agrees, len(wanted), len(erased), len(lost) - len(erased), _note(agrees, lost, erased))
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from feedback.lineage import Check, check, vote_of
+from feedback.lineage import Check, check, votes_behind
 from feedback.log import Log
 from feedback.training_set import TrainingSet, erasures
 from feedback.turns import Turns
@@ -64,7 +64,7 @@ def rebuild(
 
 def behind(versions: Sequence[PolicyVersion]) -> set[str]:
     """The judgements that any of these versions was trained on."""
-    return {vote_of(id) for version in versions for id in version.manifest.example_ids}
+    return set(votes_behind(id for version in versions for id in version.manifest.example_ids))
 
 
 def _only_in(kept: TrainingSet, fresh: TrainingSet, event_id: str) -> bool:

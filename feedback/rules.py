@@ -29,4 +29,5 @@ def training_set(
         name,
         clock,
         Retention(config.retention.pending_days, bounds),
+        chat.answer_ids,
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from feedback.log import FEEDBACK, Log, read_all
+from feedback.teachings import votes_of
 from heliotrope.errors import HeliotropeError
 from heliotrope.policies import BASE
 from heliotrope.registry import Manifest, Registry
@@ -24,8 +25,8 @@ class Touched:
 
 
 def touched(log: Log, registry: Registry, person: tuple[str, str]) -> Touched:
-    """From every readable manifest. A reward model is fitted anew for each version; where an older manifest does not say
-    to what, it counts when it was fitted after the person's first vote, so that none is missed."""
+    """From every readable manifest. A reward model goes on from the one before it; where an older manifest does not say
+    what it learned from, it counts when it was made after the person's first vote, so that none is missed."""
     votes, first = _votes(log, person)
     manifests: dict[str, Manifest] = {}
     for number in registry.versions():
@@ -60,15 +61,24 @@ def _policies(manifests: Mapping[str, Manifest], votes: Collection[str]) -> list
 def _rewards(
     manifests: Mapping[str, Manifest], votes: Collection[str], first: Mapping[str, int]
 ) -> list[str]:
-    digests = [
-        manifest.reward_model["digest"]
-        for manifest in manifests.values()
-        if "digest" in manifest.reward_model and _rewarded(manifest, votes, first)
-    ]
-    return list(dict.fromkeys(digests))
+    return tainted(manifests.values(), lambda manifest: _rewarded(manifest, votes, first))
+
+
+def tainted(manifests: Iterable[Manifest], learned: Callable[[Manifest], bool]) -> list[str]:
+    """Digests of reward models that learned what `learned` says of their own manifest, or go on from one that did or that
+    nothing is known of. manifests: oldest first."""
+    known, dirty = set[str](), dict[str, None]()
+    for manifest in (m for m in manifests if "digest" in m.reward_model):
+        digest, parent = manifest.reward_model["digest"], manifest.reward_model.get("parent", "")
+        if learned(manifest) or parent in dirty or (parent and parent not in known):
+            dirty[digest] = None
+        known.add(digest)
+    return list(dirty)
 
 
 def _rewarded(manifest: Manifest, votes: Collection[str], first: Mapping[str, int]) -> bool:
+    if "learned" in manifest.reward_model:
+        return _holds(manifest.reward_model["learned"].split(), votes)
     also = manifest.reward_model.get("also_learned")
     if also is None:
         return any(manifest.log_positions.get(place, 0) >= offset for place, offset in first.items())
@@ -77,4 +87,4 @@ def _rewarded(manifest: Manifest, votes: Collection[str], first: Mapping[str, in
 
 def _holds(example_ids: Iterable[str], votes: Collection[str]) -> bool:
     """Whether any example was made of one of these judgements."""
-    return any(id.partition("/")[0] in votes for id in example_ids)
+    return any(vote in votes for id in example_ids for vote in votes_of(id))

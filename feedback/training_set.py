@@ -44,17 +44,18 @@ class TrainingSet:
     """Examples in the file at `path`, made with its folder. One process writes it; not for several threads at once.
 
     joiner: makes an empty Joiner with the rules in force; `rules` names them, and the examples are made anew from the
-    facts when they are not those that the file was made by. clock: seconds since 1970.
+    facts when they are not those that the file was made by. clock: seconds since 1970. answer_ids: ChatFormat's.
     """
 
     def __init__(
         self, path: Path, joiner: Callable[[], Joiner], rules: str, clock: Callable[[], float],
-        retention: Retention | None = None,
+        retention: Retention | None = None, answer_ids: Callable[[str], Sequence[int]] = lambda text: (),
     ) -> None:  # fmt: skip
         self._file = DerivedFile(path)
         self._facts = Facts(self._file.connection)
         self._joiner, self._clock, self._retention = joiner, clock, retention or Retention()
         self._cache: dict[str, tuple[str, Example]] = {}
+        self.answer_ids = answer_ids
         if self._file.note("rules") != rules:
             with self._file.transaction():
                 self._derive(self._facts.questions())
@@ -185,11 +186,19 @@ class TrainingSet:
             "SELECT id, digest, question FROM examples WHERE ? = '' OR kind = ? ORDER BY at DESC, id DESC LIMIT ?",
             (kind, kind, limit),
         ).fetchall()
+        return self._load(rows[::-1])
+
+    def about(self, example: Example) -> list[Example]:
+        """What the other judgements of the response that an example is about make, oldest first."""
+        return self._load(self._facts.examples_about(example.event_ids[1], example.id))
+
+    def _load(self, rows: Sequence[tuple[str, str, str]]) -> list[Example]:
+        """The examples of rows of id, digest and question."""
         missing = {q for id, digest, q in rows if self._cache.get(id, ("", None))[0] != digest}
         for question in missing:
             for example in self._joined(question).joined().examples:
                 self._cache[example.id] = content_digest(example), example
-        return [self._cache[id][1] for id, _, _ in reversed(rows)]
+        return [self._cache[id][1] for id, _, _ in rows]
 
     def digests(self) -> dict[str, str]:
         """Content digest of every example by its id, without making the examples."""

@@ -7,7 +7,7 @@ without gradient, and what they give is kept (learner/prepared.py) for every epo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -49,7 +49,9 @@ class LoraShape:
 class Backbone:
     """A Llama-shaped causal language model with named LoRA adapters. Not thread-safe: one adapter is on at a time."""
 
-    def __init__(self, model: Any, shape: LoraShape, name: str, adapters: Sequence[str]) -> None:
+    def __init__(
+        self, model: Any, shape: LoraShape, name: str, adapters: Sequence[str], top: Mapping[str, int] | None
+    ) -> None:
         layers = model.config.num_hidden_layers
         if shape.first_layer >= layers:
             raise ModelError(
@@ -57,12 +59,15 @@ class Backbone:
             )
         self.shape = shape
         self.name = name
+        self._first = {a: max(shape.first_layer, layers - n) for a, n in (top or {}).items()}
         model.requires_grad_(False)
         self._core: Any = model.model
         self._head: Tensor = model.get_output_embeddings().weight
-        self._model: PeftModel = get_peft_model(model, self._lora_config(layers), adapter_name=adapters[0])
+        self._model: PeftModel = get_peft_model(
+            model, self._lora_config(adapters[0], layers), adapter_name=adapters[0]
+        )
         for adapter in adapters[1:]:
-            self._model.add_adapter(adapter, self._lora_config(layers))
+            self._model.add_adapter(adapter, self._lora_config(adapter, layers))
         self.adapters = tuple(adapters)
         for module in self._model.modules():
             if isinstance(module, Linear):
@@ -76,9 +81,11 @@ class Backbone:
         dtype: torch.dtype = torch.float32,
         adapters: Sequence[str] = ("policy",),
         attention: str = "sdpa",
+        top: Mapping[str, int] | None = None,
     ) -> Backbone:
         """The base from a Hugging Face folder with fresh adapters (B = 0: each answers as the base does).
 
+        `top`: how many of the shape's layers, from the output downwards, an adapter covers; all where it is not named.
         Raises ModelError when the folder does not hold a causal language model with Llama's parts.
         """
         if not (model_dir / "config.json").is_file():
@@ -98,24 +105,41 @@ class Backbone:
             raise ModelError(
                 f"{model_dir} is a {type(model).__name__} without {missing}; use a Llama-shaped model"
             )
-        return cls(model.eval(), shape or LoraShape(), model_dir.name, adapters)
+        return cls(model.eval(), shape or LoraShape(), model_dir.name, adapters, top)
 
     @property
     def hidden_size(self) -> int:
         """Width of the hidden states."""
         return self._head.shape[1]
 
+    def first_layer(self, adapter: str | None) -> int:
+        """The lowest layer that the adapter covers; the shape's for the base."""
+        return self._first.get(adapter or "", self.shape.first_layer)
+
     @torch.no_grad()
-    def lower(self, batch: Batch) -> States:
-        """Hidden states that enter `first_layer`: the same for every adapter."""
+    def lower(self, batch: Batch, adapter: str | None = None) -> States:
+        """Hidden states that enter the adapter's first layer, by the base: nobody's training changes them."""
         states = self._core.embed_tokens(batch.token_ids)
-        return self._run(states, batch, 0, self.shape.first_layer)
+        with self._using(None):
+            return self._run(states, batch, 0, self.first_layer(adapter))
 
     def upper(self, states: States, batch: Batch, adapter: str | None) -> Float[Tensor, "positions hidden"]:
         """Normed output states by flat position, from `lower`'s states, with this adapter or (None) the base."""
         with self._using(adapter):
-            states = self._run(states, batch, self.shape.first_layer, len(self._core.layers))
+            states = self._run(states, batch, self.first_layer(adapter), len(self._core.layers))
             return self._core.norm(states).flatten(0, 1)
+
+    @torch.no_grad()
+    def base(self, batch: Batch) -> tuple[dict[int, States], Float[Tensor, "positions hidden"]]:
+        """One pass of the base: the states that enter each adapter's first layer, by layer, and `upper`'s output."""
+        states, done, entering = self._core.embed_tokens(batch.token_ids), 0, {}
+        with self._using(None):
+            for layer in sorted({self.shape.first_layer, *self._first.values()}):
+                states = entering[layer] = self._run(states, batch, done, layer)
+                done = layer
+            return entering, self._core.norm(self._run(states, batch, done, len(self._core.layers))).flatten(
+                0, 1
+            )
 
     def token_logprobs(self, outputs: Float[Tensor, "positions hidden"], batch: Batch) -> PerToken:
         """Log-probability in nats of every response token, from `upper`'s output, at temperature 1."""
@@ -186,12 +210,12 @@ class Backbone:
             "inference_mode": True,
         }
 
-    def _lora_config(self, layers: int) -> LoraConfig:
+    def _lora_config(self, adapter: str, layers: int) -> LoraConfig:
         return LoraConfig(
             r=self.shape.rank,
             lora_alpha=self.shape.alpha,  # pyright: ignore[reportArgumentType]
             target_modules=list(self.shape.targets),
-            layers_to_transform=list(range(self.shape.first_layer, layers)),
+            layers_to_transform=list(range(self.first_layer(adapter), layers)),
             task_type="CAUSAL_LM",
         )
 

@@ -20,6 +20,7 @@ from learner.inbox import Inbox
 from learner.loop import PARENT, Parts
 from learner.prepared import PreparedStore
 from learner.reward import RewardModel, RewardSettings
+from learner.reward_net import REWARD
 from learner.samples import Sampler
 from learner.secrets import ServingSecrets
 from learner.store import Store
@@ -30,7 +31,11 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
     _settle_down(config)
     settings = config.learner
     backbone = Backbone.load(
-        config.model.folder, LoraShape(**config.lora.model_dump()), torch.float32, (ADAPTER, PARENT)
+        config.model.folder,
+        LoraShape(**config.lora.model_dump()),
+        torch.float32,
+        (ADAPTER, PARENT, REWARD),
+        top={REWARD: config.reward.layers},
     )
     prepared = PreparedStore()
     reward = RewardSettings(
@@ -38,8 +43,8 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         votes_per_person=settings.votes_per_person,
         person_share=settings.person_share,
         max_tokens=config.dpo.max_tokens,
-        ridge=config.reward.ridge,
-        margin=config.reward.margin,
+        seed=settings.seed,
+        **config.reward.model_dump(exclude={"layers"}),
     )
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
     secrets = ServingSecrets(config.serving.private_address)

@@ -91,7 +91,7 @@ def train_policy(
 ) -> PolicyUpdate:
     """Train the "policy" adapter from its present weights on what decides and is not held out.
 
-    `preferences` may hold thumbs and demonstrations as well (`learner.lessons.teachings`), in any mixture: a step takes
+    `preferences` may hold thumbs and demonstrations as well (`feedback.teachings`), in any mixture: a step takes
     them as they come. `shares` are the weights of `learner.examples.weights`. The optimiser is fresh, the reference is
     base. The same weights, examples, settings, thread count and processor give the same adapter, bit by bit.
     Raises NotFinite, with the weights as they were before, when a loss or gradient is not finite, and

@@ -11,8 +11,8 @@ from feedback.traces import touched
 from heliotrope.errors import HeliotropeError, Unavailable
 from heliotrope.policies import BASE, number
 from heliotrope.registry import PolicyVersion
-from learner.examples import Preference
-from learner.loop import Parts, known, update
+from learner import rewards
+from learner.loop import Parts, judgements, known, update
 from learner.without import Without
 
 log = logging.getLogger("heliotrope.learner")
@@ -43,7 +43,9 @@ def _heed(parts: Parts, asked: Sequence[str]) -> int:
     if not read:
         return 0
     standing = known(parts)
-    parts.reward.keep([p for p in standing if isinstance(p, Preference)], time.time())
+    rewards.keep(parts.reward, judgements(standing), parts.inbox.erased, time.time())
+    for digest in rewards.purge(parts.registry, parts.inbox.erased):
+        log.warning("reward model %s had learned from somebody who is erased, and is deleted", digest[:12])
     parts.prepared.retain({p.id for p in standing})
     kept.scrub()
     for erasure_id in read:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from feedback.examples import Example, Preference
+from feedback.examples import Example, Preference, Thumb
 from heliotrope.errors import InvalidInput
 from learner.rows import Row, make_row
 
@@ -47,12 +47,14 @@ def _cap(totals: Mapping[str, float], votes: float, share: float, floor: float) 
         cap = lower
 
 
-def rows_of(preferences: Sequence[Preference], max_tokens: int) -> tuple[list[Row], dict[str, str]]:
-    """A shared-prefix row [prompt, chosen, rejected] each, and the reason by id of those that cannot be used."""
+def rows_of(judgements: Sequence[Preference | Thumb], max_tokens: int) -> tuple[list[Row], dict[str, str]]:
+    """A shared-prefix row [prompt, chosen, rejected] of each preference, [prompt, response] of each thumb, and the reason by
+    id of those that cannot be used."""
     rows, refused = [], {}
-    for p in preferences:
+    for p in judgements:
+        responses = (p.chosen_ids, p.rejected_ids) if isinstance(p, Preference) else (p.response_ids,)
         try:
-            rows.append(make_row(p.id, p.prompt_ids, (p.chosen_ids, p.rejected_ids), max_tokens, p.bounds))
+            rows.append(make_row(p.id, p.prompt_ids, responses, max_tokens, p.bounds))
         except InvalidInput as error:
             refused[p.id] = str(error)
     return rows, refused

@@ -6,10 +6,11 @@ the last one stopped; moves of versions are few and are read anew at each start.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from feedback.examples import Example, Preference
+from feedback.examples import Example
 from feedback.log import POLICY, Log, Positions, read_all
+from feedback.teachings import KINDS, Teaching, teachings
 from feedback.training_set import TrainingSet, erasures
 from heliotrope.policies import PolicyTable
 
@@ -51,17 +52,9 @@ class Inbox:
         """See `TrainingSet.heed_erasures`."""
         self._set.heed_erasures(erasures(self._log))
 
-    def examples(self, kind: str = "") -> list[Example]:
-        """The newest accepted examples of a kind ("Thumb", "Correction", …; empty: all), oldest first, held-out ones among
-        them; at most the window."""
-        if self._until is None:
-            return self._set.examples(kind, self._window)
-        until = self._until
-        return [e for e in self._set.examples(kind) if self._set.known_at(e, until)][-self._window :]
-
-    def preferences(self) -> list[Preference]:
-        """The newest accepted preferences, oldest first, held-out ones among them; at most the window."""
-        return [e for e in self.examples("Preference") if isinstance(e, Preference)]
+    def teachings(self, kinds: Collection[str] = KINDS) -> list[Teaching]:
+        """The newest of what a policy can be trained on, oldest first, held-out ones among them; at most the window."""
+        return teachings(self._set, self._window, kinds, self._until)
 
     def fresh(self, preferences: Sequence[Example]) -> list[Example]:
         """Those that no version has been made with yet."""
@@ -70,6 +63,10 @@ class Inbox:
     def settle(self, preferences: Sequence[Example]) -> None:
         """A version has been published with these: they are news no longer."""
         self._known.update(p.id for p in preferences)
+
+    def erased(self, event_ids: Iterator[str]) -> list[str]:
+        """Those of which only the tombstone is left."""
+        return self._set.facts.erased_among(event_ids)
 
     def prompts(self, limit: int, preferences: Sequence[Example], longest: int) -> list[PromptIds]:
         """At most `limit` of people's newest prompts of at most `longest` tokens, those first that no

@@ -50,6 +50,10 @@ class Evidence:
     """Share of them whose chosen response has the higher implicit reward; an exact tie counts half."""
     candidate: Sequence[Judged]
     parent: Sequence[Judged]
+    reward_right: float = 0.0
+    """How many of the reward model's newest predictions were right when made, no opinion counting half."""
+    reward_predictions: int = 0
+    """How many of them there were."""
 
 
 def judge(evidence: Evidence, settings: Settings) -> dict[str, Gate]:
@@ -83,7 +87,10 @@ def held_out_accuracy(evidence: Evidence, settings: Settings) -> Gate:
 
 
 def reward_win_rate(evidence: Evidence, settings: Settings) -> Gate:
-    """Share of fresh prompts on which the reward model prefers the candidate's sample to the parent's."""
+    """Share of fresh prompts on which the reward model prefers the candidate's sample to the parent's.
+
+    A reward model whose own predictions are not shown to beat a coin (95 % Wilson interval) cannot veto.
+    """
     if len(evidence.candidate) != len(evidence.parent):
         raise HeliotropeError(
             f"{len(evidence.candidate)} samples of the candidate but {len(evidence.parent)} of its parent"
@@ -92,7 +99,10 @@ def reward_win_rate(evidence: Evidence, settings: Settings) -> Gate:
         return Gate("inconclusive", {"prompts": 0}, "no fresh prompts")
     pairs = zip(evidence.candidate, evidence.parent, strict=True)
     wins = sum(1.0 if c.reward > p.reward else 0.5 if c.reward == p.reward else 0.0 for c, p in pairs)
-    return _share("win_rate", wins, len(evidence.candidate), 0.5)
+    gate = _share("win_rate", wins, len(evidence.candidate), 0.5)
+    if gate.verdict != "fail" or _beats_a_coin(evidence.reward_right, evidence.reward_predictions):
+        return gate
+    return Gate("inconclusive", gate.figures, "the reward model is not shown to predict people")
 
 
 def kl_to_base(evidence: Evidence, settings: Settings) -> Gate:
@@ -155,6 +165,10 @@ def _share(name: str, successes: float, trials: int, bar: float) -> Gate:
     share = successes / trials
     verdict: Verdict = "fail" if high < bar else "pass" if share > bar else "inconclusive"
     return Gate(verdict, {name: share, "low": low, "high": high, "n": trials, "bar": bar})
+
+
+def _beats_a_coin(right: float, predictions: int) -> bool:
+    return predictions > 0 and wilson(right, predictions)[0] > 0.5
 
 
 def _mean_length(samples: Sequence[Judged]) -> float:

@@ -9,28 +9,30 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Event
 
 from feedback.log import Positions
+from feedback.teachings import Teaching
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.errors import HeliotropeError, LogError, Unavailable
 from heliotrope.policies import BASE, CANDIDATE, number
 from heliotrope.registry import PolicyVersion, Registry
 from heliotrope.v1.common_pb2 import Sampling
-from learner import evidence, judge, publish
+from learner import evidence, judge, publish, rewards
 from learner.backbone import Backbone
 from learner.behaviour import Recorder
 from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_policy
 from learner.examples import Preference, weights
 from learner.inbox import Inbox
-from learner.lessons import Teaching, lessons_of, row_ids
+from learner.lessons import lessons_of, row_ids
 from learner.mixture import Mixture
 from learner.prepared import PreparedStore
 from learner.rehearsal import learned_by, lesson
 from learner.reward import RewardModel
+from learner.reward_loss import Judgement
 from learner.samples import Sampler
 from learner.secrets import ServingSecrets
 from learner.store import Store
@@ -97,16 +99,15 @@ def run(parts: Parts, stop: Event, between: Callable[[Parts], object] = lambda p
 
 
 def known(parts: Parts) -> list[Teaching]:
-    """What people have said so far that a policy is trained on, oldest first: comparisons, and the other kinds that weigh.
-
-    Corrections and grades, out of which `learner.lessons.teachings` makes several examples each, wait until a version's
-    lineage can name those.
-    """
+    """What people have said so far that a policy is trained on, oldest first: comparisons, and the other kinds that weigh."""
     mixture = parts.config.mixture
     weights = {"Preference": 1.0, "Thumb": mixture.thumbs, "Demonstration": mixture.demonstrations}
-    wanted = [e for kind, weight in weights.items() if weight > 0 for e in parts.inbox.examples(kind)]
-    ordered = sorted((e for e in wanted if isinstance(e, Teaching)), key=lambda e: (e.time, e.id))
-    return ordered[-parts.config.learner.window :]
+    return parts.inbox.teachings([kind for kind, weight in weights.items() if weight > 0])
+
+
+def judgements(examples: Sequence[Teaching]) -> list[Judgement]:
+    """What the reward model learns from, of what a policy does: all but demonstrations, which compare nothing."""
+    return [e for e in examples if isinstance(e, Judgement)]
 
 
 def update(parts: Parts, known: list[Teaching], parent: str = "", without: Without = NOBODY) -> PolicyVersion:
@@ -120,11 +121,12 @@ def update(parts: Parts, known: list[Teaching], parent: str = "", without: Witho
     parent = parent or parts.inbox.live
     start_from(parts, parent)
     pairs = [p for p in preferences if isinstance(p, Preference)]
-    parts.reward.keep(pairs, now)
-    parts.store.record(parts.reward.learn(pairs, now))
+    said = judgements(preferences)
+    rewards.keep(parts.reward, said, parts.inbox.erased, now)
+    parts.store.record(parts.reward.learn(said, now))
     trained = train(parts, parent, preferences, now)
 
-    origin = publish.Origin.of(parent, positions, trained, preferences, parts.reward, now)
+    origin = publish.Origin.of(parent, positions, trained, preferences, parts.reward.record(), now)
     origin = replace(origin, without=without.record())
     behaviour = parts.recorder.record(ADAPTER, None if parent == BASE else PARENT)
     unjudged = publish.manifest(origin, config, parts.chat, {}, {})
@@ -133,7 +135,9 @@ def update(parts: Parts, known: list[Teaching], parent: str = "", without: Witho
 
     metrics = publish.metrics(trained, len(pairs), parts.store.accuracy(), gates)
     manifest = publish.manifest(origin, config, parts.chat, gates, metrics)
+    frozen = parts.reward.freeze(rewards.folder(parts.registry))
     version = parts.registry.publish(publish.stage(backbone, behaviour, manifest))
+    parts.reward.published(frozen)
     parts.inbox.settle(preferences)
     parts.prepared.retain(row_ids(preferences))
     return version
@@ -164,7 +168,10 @@ def judged(parts: Parts, shadow: str, preferences: list[Teaching]) -> dict[str, 
     log.info("judging %s on %d prompts against %s", shadow[:12], len(prompts), rival)
     drawn = evidence.draw(parts.sampler, shadow, rival, prompts, sampling)
     held_out = [p for p in preferences if p.held_out and isinstance(p, Preference)]
-    seen = evidence.gather(parts.backbone, parts.prepared, parts.reward, held_out, drawn, _settings(config))
+    record = parts.store.right()
+    seen = evidence.gather(
+        parts.backbone, parts.prepared, parts.reward, held_out, drawn, _settings(config), record
+    )
     return judge.judge(seen, config.judge)
 
 
@@ -198,15 +205,18 @@ def recover(parts: Parts, stop: Event | None = None) -> None:
     if not versions:
         return
     try:
-        done = parts.registry.read(versions[-1]).manifest.log_positions
+        newest = parts.registry.read(versions[-1]).manifest
     except HeliotropeError as error:
         log.warning("the newest version is unreadable, all feedback counts as news: %s", error)
         return
-    while not _read_until(parts, done):
+    while not _read_until(parts, newest.log_positions):
         if (stop or Event()).wait(parts.config.learner.poll_seconds):
             return
     preferences = known(parts)
-    parts.reward.learn([p for p in preferences if isinstance(p, Preference)], time.time())
+    said, digest = judgements(preferences), newest.reward_model.get("digest", "")
+    if not rewards.take_up(parts.reward, parts.registry, digest, said):
+        log.warning("the reward model of %s is not kept here; learning it again", newest.version)
+        parts.reward.learn(said, time.time())
     parts.inbox.settle(preferences)
 
 
@@ -220,11 +230,12 @@ def _read_until(parts: Parts, done: Positions) -> bool:
 
 
 def prepare_ahead(parts: Parts, preferences: list[Teaching]) -> None:
-    """While waiting, run the frozen base over what came in: half of a short training is this."""
+    """While waiting, run the frozen base over what came in, half of a short training, and let the reward model learn it."""
     new = [p for p in preferences if p.id not in parts.prepared]
     lessons, _ = lessons_of(new, {p.id: 1.0 for p in new}, parts.config.dpo.max_tokens)
     rows = [lesson.row for lesson in lessons]
     parts.prepared.prepare(parts.backbone, rows)
+    parts.store.record(parts.reward.learn(judgements(preferences), time.time(), whole_steps=True))
 
 
 def _shares(preferences: list[Teaching], now: float, config: Config) -> list[float]:

@@ -5,7 +5,7 @@ The reference is always base, and the layers below the adapters never change, so
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,14 +23,12 @@ class Prepared:
     """The frozen model's view of one row."""
 
     row: Row
-    states: Float[Tensor, "seq hidden"] | None
-    """What enters the first adapted layer; None once dropped for memory."""
+    states: Mapping[int, Float[Tensor, "seq hidden"]]
+    """What enters the first layer of each adapter, by layer; empty once dropped for memory."""
     reference: PerResponse
     """Log-probability of each response under base, nats."""
     tokens: PerToken
     """The same of each token, response by response."""
-    features: Float[Tensor, "responses features"]
-    """Base's normed output at the last token, then its mean over the response."""
 
 
 class PreparedStore:
@@ -61,14 +59,13 @@ class PreparedStore:
         """Reference log-probabilities of a batch's response tokens, nats, in the order of `batch.tokens`."""
         return torch.cat([self._items[id].tokens for id in batch.ids])
 
-    def features(self, ids: Sequence[str]) -> Float[Tensor, "rows responses features"]:
-        """Features of rows that have equally many responses."""
-        return torch.stack([self._items[id].features for id in ids])
-
-    def states(self, backbone: Backbone, batch: Batch) -> States:
-        """The batch's states, padded; computed where they are not kept."""
-        kept = [self._items[id].states if id in self._items else None for id in batch.ids]
-        whole = [_lower_alone(backbone, batch, i) if item is None else item for i, item in enumerate(kept)]
+    def states(self, backbone: Backbone, batch: Batch, adapter: str | None = None) -> States:
+        """What enters the adapter's first layer, padded; computed where it is not kept."""
+        layer = backbone.first_layer(adapter)
+        kept = [self._items[id].states.get(layer) if id in self._items else None for id in batch.ids]
+        whole = [
+            _lower_alone(backbone, batch, i, adapter) if item is None else item for i, item in enumerate(kept)
+        ]
         return torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)
 
     def prepare(self, backbone: Backbone, rows: Iterable[Row]) -> None:
@@ -83,29 +80,30 @@ class PreparedStore:
                 self._add(_prepared(backbone, row))
 
     def _add(self, item: Prepared) -> None:
-        assert item.states is not None
         id = item.row.id
         self._free += self._with_states.pop(id, 0)
         self._items[id] = item
-        self._with_states[id] = item.states.nbytes
-        self._free -= item.states.nbytes
+        self._with_states[id] = sum(states.nbytes for states in item.states.values())
+        self._free -= self._with_states[id]
         while self._free < 0 and self._with_states:
             oldest = next(iter(self._with_states))
             self._free += self._with_states.pop(oldest)
-            self._items[oldest] = replace(self._items[oldest], states=None)
+            self._items[oldest] = replace(self._items[oldest], states={})
 
 
 @torch.no_grad()
 def _prepared(backbone: Backbone, row: Row) -> Prepared:
     batch = collate([row])
-    states = backbone.lower(batch)
-    outputs = backbone.upper(states, batch, None)
+    states, outputs = backbone.base(batch)
     logprobs = backbone.token_logprobs(outputs, batch)
-    return Prepared(row, states[0], sum_by_response(logprobs, batch), logprobs, pool(outputs, batch))
+    kept = {layer: values[0] for layer, values in states.items()}
+    return Prepared(row, kept, sum_by_response(logprobs, batch), logprobs)
 
 
 @torch.no_grad()
-def _lower_alone(backbone: Backbone, batch: Batch, index: int) -> Float[Tensor, "seq hidden"]:
+def _lower_alone(
+    backbone: Backbone, batch: Batch, index: int, adapter: str | None
+) -> Float[Tensor, "seq hidden"]:
     """One row's states, bit by bit as `prepare` makes them."""
     length = batch.lengths[index]
     alone = replace(
@@ -114,7 +112,7 @@ def _lower_alone(backbone: Backbone, batch: Batch, index: int) -> Float[Tensor, 
         positions=batch.positions[index : index + 1, :length],
         mask=batch.mask[index : index + 1, :, :length, :length],
     )
-    return backbone.lower(alone)[0]
+    return backbone.lower(alone, adapter)[0]
 
 
 @torch.no_grad()
@@ -153,12 +151,3 @@ def _tempered(
 def sum_by_response(values: PerToken, batch: Batch) -> PerResponse:
     """Sum per response of a value per response token."""
     return values.new_zeros(len(batch.last)).index_add(0, batch.owners, values)
-
-
-def pool(outputs: Float[Tensor, "positions hidden"], batch: Batch) -> Float[Tensor, "responses features"]:
-    """Last token's output and the mean over the response, side by side."""
-    total = outputs.new_zeros(len(batch.last), outputs.shape[1]).index_add(
-        0, batch.owners, outputs[batch.tokens]
-    )
-    counts = torch.bincount(batch.owners, minlength=len(batch.last))
-    return torch.cat([outputs[batch.last], total / counts[:, None]], 1)

@@ -20,7 +20,6 @@ from learner.backbone import Backbone
 from learner.dpo import ADAPTER, PolicyUpdate
 from learner.judge import Gate, passed
 from learner.machine import made_with
-from learner.reward import RewardModel
 
 ALGORITHM = "dpo"
 TRACED = ("model", "learner", "lora", "dpo", "mixture", "reward", "judge")
@@ -50,17 +49,20 @@ class Origin:
         positions: Mapping[str, int],
         trained: PolicyUpdate,
         preferences: Sequence[Example],
-        reward: RewardModel,
+        reward_model: Mapping[str, str],
         now: float,
     ) -> Origin:
-        """What an update began from and used: `preferences` as they stood, `trained` in the order of training."""
+        """What an update began from and used: `preferences` as they stood, `trained` in the order of training.
+
+        `reward_model`: `RewardModel.record` of the state that judges it.
+        """
         used = set(trained.example_ids)
         return cls(
             parent=parent,
             log_positions=positions,
             example_ids=trained.example_ids,
             examples_hash=examples_hash([p for p in preferences if p.id in used]),
-            reward_model={"digest": reward.digest(), "also_learned": " ".join(sorted(reward.learned - used))},
+            reward_model=dict(reward_model),
             trained_at=now,
             known_hash=examples_hash(preferences),
         )

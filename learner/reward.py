@@ -1,47 +1,59 @@
-"""The reward model: a linear head on what the frozen base makes of a response, fitted to all preferences.
+"""The reward model: a LoRA adapter of its own on the shared base and a linear head, learning as feedback comes.
 
-Base's features of an example exist already (learner/prepared.py: they come with the reference
-log-probabilities), so the model costs no pass of its own, and its fit is convex: one best answer, no step
-size, no seed, no forgetting. docs/experiments.md compares it with a trained adapter.
+Every new preference is predicted first, and learned from after. Each step holds some old ones beside them, drawn at random, so
+that what was learned first is not forgotten (replay). docs/experiments.md compares it with words and with TRL's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from math import exp, log1p
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
-from heliotrope.errors import FailedPrecondition
+from feedback.examples import Preference
+from heliotrope.errors import TamperedAdapter
 from learner.backbone import Backbone
-from learner.examples import Preference, rows_of, weights
-from learner.losses import bradley_terry
+from learner.examples import rows_of, weights
 from learner.prepared import PreparedStore
-from learner.rows import Row
+from learner.reward_loss import Judgement, RewardForm, generosity, judged_loss
+from learner.reward_net import REWARD, RewardNet
+from learner.rows import Batch, Row, batches
+from learner.steps import step
 
-Features = Float[Tensor, "rows responses features"]
-MIN_SCALE = 1e-3
-"""Features that vary less than this over responses are left as they are: they are constants."""
+REBUILD_SHARE = 0.1
+"""Share of what was learned whose withdrawal makes the model start again from what stands."""
+WARM_STEPS = 4
+"""Steps over which the step size grows, while AdamW learns the gradients' scale."""
+
+Known = tuple[Judgement, Row]
 
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """How the head is fitted."""
+    """How it is trained."""
 
-    ridge: float = 30.0
-    """Weight of the squared norm of the head beside the sum over preferences: larger trusts data less."""
+    learning_rate: float = 5e-4
+    """Step of AdamW."""
+    batch_pairs: int = 8
+    """New judgements of one step."""
+    replay: float = 0.5
+    """Old judgements beside each new one."""
     margin: float = 0.0
     """Reward difference asked of the strongest preference (strength 1); proportional below."""
+    centring: float = 0.01
+    """Pull of rewards to 0, which comparisons leave free and thumbs need."""
     half_life: float = 30 * 86400.0
-    """Age at which a preference weighs half, seconds."""
+    """Age at which a judgement weighs half, seconds."""
     votes_per_person: float = 20
     person_share: float = 0.01
     max_tokens: int = 1024
+    token_budget: int = 2048
+    seed: int = 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ class Prediction:
     loss: float
     """-log of the probability it gave to what the person chose, nats."""
     seen: int
-    """Preferences that it had learned from."""
+    """Judgements that it had at hand to learn from."""
 
     @property
     def right(self) -> float:
@@ -63,7 +75,8 @@ class Prediction:
 
 
 class RewardModel:
-    """Bradley-Terry rewards, learned prequentially: every new preference is predicted, recorded, then learned."""
+    """Rewards learned prequentially from comparisons and thumbs. A frozen state and what it had learned from are all that it
+    is: one that goes on from them is the same, bit by bit, as one that was never stopped."""
 
     def __init__(
         self, backbone: Backbone, store: PreparedStore, settings: RewardSettings | None = None
@@ -71,122 +84,129 @@ class RewardModel:
         self._backbone = backbone
         self._store = store
         self._settings = settings or RewardSettings()
-        size = 2 * backbone.hidden_size
-        self._centre = torch.zeros(size)
-        self._head = torch.zeros(size)
-        self._learned: dict[str, Preference] = {}
-        self.predictions: list[Prediction] = []
-
-    def learn(self, preferences: Sequence[Preference], now: float) -> list[Prediction]:
-        """Predict the new ones, record that, then refit to all. `now`: seconds. Returns the new predictions.
-
-        Known, held-out and unusable preferences are passed over; ties are learned from but not predicted.
-        """
-        new = [p for p in preferences if not p.held_out and p.id not in self._learned]
-        rows, refused = rows_of(new, self._settings.max_tokens)
-        if not rows:
-            return []
-        usable = [p for p in new if p.id not in refused]
-        made = self._predict(usable, rows)
-        self.predictions += made
-        self._learned |= {p.id: p for p in usable}
-        self._fit(now)
-        return made
-
-    def keep(self, standing: Sequence[Preference], now: float) -> None:
-        """Forget what stands no longer (taken back, replaced, out of the window) and refit to the rest."""
-        gone = self._learned.keys() - {p.id for p in standing}
-        for id in gone:
-            del self._learned[id]
-        if gone and self._learned:
-            self._fit(now)
-        elif gone:
-            self._centre, self._head = torch.zeros_like(self._centre), torch.zeros_like(self._head)
+        self.net = RewardNet(backbone, self._settings.seed, self._settings.learning_rate)
+        self._known: dict[str, Known] = {}
+        """What may be rehearsed."""
+        self._parent = ""
+        self._before: frozenset[str] = frozenset()
+        """What the parent had learned from."""
+        self._since: list[str] = []
+        self._withdrawn = 0
 
     @property
     def learned(self) -> frozenset[str]:
-        """Ids of the preferences that the head is fitted to."""
-        return frozenset(self._learned)
+        """Ids of all that shaped the weights, also of what stands no longer or has left the window."""
+        return self._before.union(self._since)
 
-    def margins(self, preferences: Sequence[Preference]) -> list[float]:
-        """Reward of chosen minus rejected for each, such as held-out ones."""
-        rows, refused = rows_of(preferences, self._settings.max_tokens)
-        if refused:
-            raise FailedPrecondition("; ".join(refused.values()))
-        rewards = self.score(rows)
-        return [float(rewards[p.id][0] - rewards[p.id][1]) for p in preferences]
+    def learn(
+        self, judgements: Sequence[Judgement], now: float, whole_steps: bool = False
+    ) -> list[Prediction]:
+        """Predict the new ones, then learn from them. `now`: seconds. Returns the new predictions.
 
+        Known, held-out and unusable ones are passed over; ties and thumbs are learned from but not predicted. whole_steps:
+        leave for later what does not fill a step.
+        """
+        new, count = self._new(judgements), self._settings.batch_pairs
+        new = new[: len(new) // count * count] if whole_steps else new
+        self._store.prepare(self._backbone, [row for _, row in new])
+        made: list[Prediction] = []
+        for start in range(0, len(new), count):
+            part = new[start : start + count]
+            made += self._step(part, now)
+            self._known |= {e.id: (e, row) for e, row in part}
+            self._since += [e.id for e, _ in part]
+        return made
+
+    def keep(self, standing: Sequence[Judgement], now: float, afresh: bool = False) -> None:
+        """Rehearse no more what stands no longer: taken back, replaced, or older than all that stands (the window).
+
+        A trained weight cannot be taken back one by one. So once a tenth of what was learned was, or at once when
+        `afresh` (somebody was erased), all that stands is learned again from nothing, in the order of before: what is gone
+        has then never been there.
+        """
+        ids = {e.id for e in standing}
+        oldest = min((e.time for e in standing), default=float("inf"))
+        gone = [e for e, _ in self._known.values() if e.id not in ids]
+        for judgement in gone:
+            del self._known[judgement.id]
+        self._withdrawn += sum(not standing or e.time >= oldest for e in gone)
+        if afresh or self._withdrawn > REBUILD_SHARE * (len(self._known) + self._withdrawn):
+            again = [e for e, _ in self._known.values()]
+            self._forget()
+            self.learn(again, now)
+
+    @torch.no_grad()
     def score(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """The reward of every response of every row, by row id. Only differences under one prompt mean anything."""
         self._store.prepare(self._backbone, rows)
-        return {row.id: ((self._store[row.id].features - self._centre) @ self._head).tolist() for row in rows}
+        found: dict[str, list[float]] = {}
+        for batch in batches(rows, self._settings.token_budget):
+            rewards = iter(self._rewards(batch).tolist())
+            counts = torch.bincount(batch.last // batch.token_ids.shape[1], minlength=len(batch.ids)).tolist()
+            found |= {id: [next(rewards) for _ in range(k)] for id, k in zip(batch.ids, counts, strict=True)}
+        return found
 
-    def accuracy(self, last: int | None = None) -> float | None:
-        """Share of the `last` (or all) predictions that were right when they were made; None before the first."""
-        recent = self.predictions[-last:] if last else self.predictions
-        return sum(p.right for p in recent) / len(recent) if recent else None
+    def record(self) -> dict[str, str]:
+        """What a version's manifest says of the state that judges it: its digest, the last one that a version has, and what
+        it learned from since. `feedback.traces` follows this back."""
+        return {"digest": self.net.digest(), "parent": self._parent, "learned": " ".join(self._since)}
 
-    def save(self, path: Path) -> None:
-        """The head as one safetensors file; predictions belong to the learner's own file."""
-        save_file({"centre": self._centre, "head": self._head}, path)
+    def published(self, digest: str) -> None:
+        """A version has this state, so what comes now is learned since it."""
+        self._parent, self._before, self._since = digest, self.learned, []
 
-    def digest(self) -> str:
-        """sha256, in hexadecimal, of what `save` would write: names the reward model that judged a version."""
-        return sha256(save({"centre": self._centre, "head": self._head})).hexdigest()
+    def freeze(self, folder: Path) -> str:
+        """Keep the present state in `folder` by the digest that this returns."""
+        return self.net.freeze(folder)
 
-    def load(self, path: Path) -> None:
-        """Take over a saved head. Preferences are learned again, if wanted, through `learn`."""
-        tensors = load_file(path)
-        if tensors["head"].shape != self._head.shape:
-            raise FailedPrecondition(
-                f"{path} is a head of another base model ({len(tensors['head'])} features)"
-            )
-        self._centre, self._head = tensors["centre"], tensors["head"]
+    def thaw(
+        self, folder: Path, digest: str, standing: Sequence[Judgement], learned: Collection[str]
+    ) -> bool:
+        """Go on from a published state that had learned from `learned`; of what stands, that is rehearsed. False, unchanged,
+        when it is not there or covers other layers than [reward] and [lora] now say."""
+        try:
+            found = self.net.thaw(folder, digest)
+        except TamperedAdapter:
+            found = False
+        if found:
+            self._known = {e.id: (e, row) for e, row in self._new(standing) if e.id in learned}
+            self._parent, self._before, self._since = digest, frozenset(learned), []
+        return found
 
-    def _predict(self, preferences: Sequence[Preference], rows: Sequence[Row]) -> list[Prediction]:
-        rewards = self.score(rows)
-        decided = [p for p in preferences if not p.tie]
-        if not decided:
-            return []
-        pairs = torch.tensor([rewards[p.id] for p in decided])
-        result = bradley_terry(pairs[:, 0], pairs[:, 1])
-        found = zip(decided, result.margins.tolist(), result.losses.tolist(), strict=True)
-        return [Prediction(p.id, margin, loss, len(self._learned)) for p, margin, loss in found]
+    def _forget(self) -> None:
+        self.net.reset()
+        self._known.clear()
+        self._parent, self._before, self._since, self._withdrawn = "", frozenset(), [], 0
 
-    def _fit(self, now: float) -> None:
-        """Minimise the weighted Bradley-Terry loss plus the ridge, in float64, from the present head."""
+    def _new(self, judgements: Iterable[Judgement]) -> list[Known]:
+        new = [e for e in judgements if not e.held_out and e.id not in self._known]
+        rows, refused = rows_of(new, self._settings.max_tokens)
+        return list(zip([e for e in new if e.id not in refused], rows, strict=True))
+
+    def _rewards(self, batch: Batch) -> Tensor:
+        return self.net.rewards(batch, self._store.states(self._backbone, batch, REWARD))
+
+    def _step(self, new: Sequence[Known], now: float) -> list[Prediction]:
+        """One step on the new ones and some old ones, each by its weight.
+
+        What the step's forward pass says of the new ones is the prediction: nothing has moved by then.
+        """
         s = self._settings
-        known = list(self._learned.values())
-        features = self._store.features([p.id for p in known]).double()
-        flat = features.flatten(0, 1)
-        self._centre, spread = flat.mean(0).float(), flat.std(0, correction=0)
-        scale = torch.where(spread > MIN_SCALE, spread, torch.ones_like(spread))
-        difference = (features[:, 0] - features[:, 1]) / scale
-        shares = torch.tensor(weights(known, now, s.half_life, s.votes_per_person, s.person_share)).double()
-        shares *= len(known) / shares.sum()
-        margin = s.margin * torch.tensor([p.strength for p in known]).double()
-        ties = torch.tensor([p.tie for p in known])
-        head = minimise(difference, shares, margin, ties, s.ridge)
-        self._head = (head / scale).float()
+        old = sorted(self._known.values(), key=lambda item: item[0].id)
+        rng = random.Random(f"{s.seed}/{len(old)}/{new[0][0].id}")
+        examples = [*new, *rng.sample(old, min(len(old), round(s.replay * len(new))))]
+        shares = weights([e for e, _ in examples], now, s.half_life, s.votes_per_person, s.person_share)
+        whole = sum(shares) or 1.0
+        known = {e.id: (e, share / whole) for (e, _), share in zip(examples, shares, strict=True)}
+        form = RewardForm(s.margin, s.centring, generosity(e for e, _ in (*old, *new)))
+        said: dict[str, float] = {}
 
+        def loss(batch: Batch) -> Tensor:
+            part, margins = judged_loss(self._rewards(batch), [known[id] for id in batch.ids], form)
+            said.update(margins)
+            return part
 
-def minimise(difference: Tensor, shares: Tensor, margin: Tensor, ties: Tensor, ridge: float) -> Tensor:
-    """The head w that minimises sum_i share_i * loss_i(w . difference_i) + ridge / 2 * |w|^2, by L-BFGS.
-
-    The problem is strictly convex for ridge > 0, so the start does not matter.
-    Shapes: difference [pairs, features], the others [pairs], all float64; w [features].
-    """
-    head = torch.zeros(difference.shape[1], dtype=difference.dtype, requires_grad=True)
-    optimiser = torch.optim.LBFGS(
-        [head], max_iter=200, tolerance_grad=1e-9, tolerance_change=0, line_search_fn="strong_wolfe"
-    )
-    zero = difference.new_zeros(len(difference))
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = bradley_terry(difference @ head, zero, margin, shares, ties).loss + ridge / 2 * head @ head
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)  # pyright: ignore[reportArgumentType]
-    return head.detach()
+        rate = s.learning_rate * min(1.0, (self.net.steps + 1) / WARM_STEPS)
+        step(self.net.adam, [row for _, row in examples], loss, s.token_budget, rate)
+        margins = {e.id: said[e.id] for e, _ in new if isinstance(e, Preference) and not e.tie}
+        return [Prediction(id, m, log1p(exp(-abs(m))) + max(-m, 0.0), len(old)) for id, m in margins.items()]

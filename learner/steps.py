@@ -1,11 +1,13 @@
-"""What every training here shares: the schedule of the step size, and the optimiser."""
+"""What every training here shares: the schedule of the step size, and one optimiser step over rows cut into batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from learner.rows import Batch, Row, batches
 
 
 def schedule(step: int, steps: int) -> float:
@@ -17,3 +19,34 @@ def schedule(step: int, steps: int) -> float:
 def optimiser(parameters: Sequence[nn.Parameter], learning_rate: float) -> torch.optim.AdamW:
     """AdamW without weight decay: B = 0 is the base, and nothing else should pull there."""
     return torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+
+
+def step(
+    optimiser: torch.optim.Optimizer,
+    rows: Sequence[Row],
+    loss: Callable[[Batch], Tensor],
+    token_budget: int,
+    learning_rate: float,
+    grad_clip: float = 1.0,
+) -> float:
+    """One optimiser step; the sum of the batches' losses before it, nats.
+
+    `loss` gives a batch's part of the step's loss: shares of one step sum to one over its batches. A gradient that is
+    not finite leaves the parameters as they were, and the result is not finite either.
+    """
+    parts = []
+    for batch in batches(rows, token_budget):
+        part = loss(batch)
+        part.backward()
+        parts.append(part.detach())
+    total = torch.stack(parts).sum()
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, grad_clip)
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate
+    if bool((total + norm).isfinite()):
+        optimiser.step()
+    else:
+        total = total * float("nan")
+    optimiser.zero_grad()
+    return float(total)

@@ -35,10 +35,14 @@ class Store:
 
     def accuracy(self, last: int = 200) -> float | None:
         """Share of the newest predictions that were right when they were made; None before the first."""
+        right, count = self.right(last)
+        return right / count if count else None
+
+    def right(self, last: int = 200) -> tuple[float, int]:
+        """How many of the newest predictions were right, no opinion counting half, and how many there were."""
         sql = "SELECT margin FROM predictions ORDER BY rowid DESC LIMIT ?"
         margins = [row[0] for row in self._database.execute(sql, (last,))]
-        right = sum(0.5 if margin == 0 else float(margin > 0) for margin in margins)
-        return right / len(margins) if margins else None
+        return sum(0.5 if margin == 0 else float(margin > 0) for margin in margins), len(margins)
 
     def close(self) -> None:
         """Close the file."""

@@ -94,10 +94,16 @@ class Mixture(Section):
 class Reward(Section):
     """The reward model."""
 
-    ridge: float = Field(default=30.0, gt=0)
-    """Pull of the head to zero: larger trusts the votes less."""
+    layers: int = Field(default=1, ge=1, le=1024)
+    """Layers that its adapter covers, counted from the output, of those from `lora.first_layer`: its price."""
+    learning_rate: float = Field(default=5e-4, gt=0, le=1)
+    """Step of AdamW."""
+    replay: float = Field(default=0.5, ge=0, le=16)
+    """Old preferences rehearsed beside each new one."""
     margin: float = Field(default=0.0, ge=0, le=10)
     """Reward difference asked of the strongest preference; proportional below."""
+    centring: float = Field(default=0.01, ge=0, le=1)
+    """Pull of rewards to 0, which comparisons leave free and thumbs need."""
 
 
 class Judge(Section):

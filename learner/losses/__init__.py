@@ -10,8 +10,7 @@ from __future__ import annotations
 from learner.losses.direct import DpoForm, DpoLoss, Variant, dpo
 from learner.losses.imitation import SftLoss, sft
 from learner.losses.length import desensitised
-from learner.losses.ratings import Grade, Verdict, compare, verdicts
-from learner.losses.rewards import BradleyTerryLoss, ThumbLoss, bradley_terry, centring, pointwise, ranked
+from learner.losses.rewards import BradleyTerryLoss, ThumbLoss, bradley_terry, centring, pointwise
 from learner.losses.terms import Both
 from learner.losses.utility import KtoLoss, ThumbCounts, kto, reference_point
 
@@ -20,22 +19,17 @@ __all__ = [
     "BradleyTerryLoss",
     "DpoForm",
     "DpoLoss",
-    "Grade",
     "KtoLoss",
     "SftLoss",
     "ThumbCounts",
     "ThumbLoss",
     "Variant",
-    "Verdict",
     "bradley_terry",
     "centring",
-    "compare",
     "desensitised",
     "dpo",
     "kto",
     "pointwise",
-    "ranked",
     "reference_point",
     "sft",
-    "verdicts",
 ]

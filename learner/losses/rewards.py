@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from learner.losses.terms import (
     PairFlags,
@@ -17,8 +15,6 @@ from learner.losses.terms import (
     cross_entropy,
     total,
 )
-
-PerRanking = Float[Tensor, "rankings"]
 
 
 class BradleyTerryLoss(NamedTuple):
@@ -69,23 +65,6 @@ def bradley_terry(
     if ties is not None:
         losses = torch.where(ties, cross_entropy(beta * difference, 0.5), losses)
     return BradleyTerryLoss(total(losses, weights), losses.detach(), difference.detach())
-
-
-def ranked(
-    rewards: Float[Tensor, "rankings k"], weights: PerRanking | None = None, beta: float = 1.0
-) -> BradleyTerryLoss:
-    """A ranking of K is all its C(K, 2) pairs, which together weigh as much as one judgement.
-
-        loss = sum_i w_i / C(K, 2) * sum_{a before b} -log s(beta * (r_ia - r_ib))
-
-    Ouyang et al. 2022, arXiv 2203.02155, eq. 1. Shapes: rewards best first; one weight a ranking. The result's pairs are
-    ranking by ranking, in the order (0, 1), (0, 2), ..., (K - 2, K - 1).
-    """
-    count, k = rewards.shape
-    better, worse = torch.triu_indices(k, k, 1, device=rewards.device)
-    shares = rewards.new_full((count,), 1 / count) if weights is None else weights
-    spread = (shares / len(better)).repeat_interleave(len(better))
-    return bradley_terry(rewards[:, better].flatten(), rewards[:, worse].flatten(), weights=spread, beta=beta)
 
 
 def pointwise(

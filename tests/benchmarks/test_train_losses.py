@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.train_job import Job
 from benchmarks.train_losses import LOSSES
-from benchmarks.train_reward_net import REWARD, RewardNet
 from learner.examples import rows_of
 from learner.prepared import PreparedStore
+from learner.reward_net import REWARD, RewardNet
 from learner.rows import batches
 from tests.learner.tiny_llama import pairs, tiny_backbone
 

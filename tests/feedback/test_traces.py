@@ -50,6 +50,19 @@ def test_a_reward_model_learned_from_what_it_was_fitted_to(log: SqliteLog, regis
     assert touched(log, registry, ("t", "ann")) == Touched((), ("tie",))
 
 
+def test_a_reward_model_goes_on_from_the_one_before_it(log: SqliteLog, registry: Registry) -> None:
+    for digest, parent, learned in (
+        ("first", "", "b"),
+        ("hers", "first", "b2 a"),
+        ("heir", "hers", "b3"),
+        ("afresh", "", "b b2 b3"),
+        ("unknown", "lost", "b4"),
+    ):
+        model = {"digest": digest, "parent": parent, "learned": learned}
+        publish(registry, parent="policy-v0", reward_model=model)
+    assert touched(log, registry, ("t", "ann")).reward_models == ("hers", "heir", "unknown")
+
+
 def test_one_that_does_not_say_counts_from_the_first_vote_on(log: SqliteLog, registry: Registry) -> None:
     publish(registry, parent="policy-v0", reward_model={"digest": "r1"}, log_positions={"feedback/0": 1})
     publish(registry, parent="policy-v0", reward_model={"digest": "r2"}, log_positions={"feedback/0": 2})

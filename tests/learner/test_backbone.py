@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM
 
 from heliotrope.errors import ModelError, TamperedAdapter
 from learner.backbone import ATTENTION, Backbone, LoraShape
+from learner.examples import rows_of
 from learner.kernels import LowRankLinear, TokenLogprobs
 from learner.rows import Row, collate
-from tests.learner.tiny_llama import VOCABULARY, tiny_backbone, tiny_model, tokens
+from tests.learner.tiny_llama import VOCABULARY, pairs, tiny_backbone, tiny_model, tokens
 
 
 def some_rows() -> list[Row]:
@@ -204,3 +205,15 @@ def test_log_probabilities_are_of_a_distribution():
     backbone = tiny_backbone()
     row = Row("all", prompt, tuple((token,) for token in range(VOCABULARY)))
     assert backbone.logprobs(collate([row]), None).exp().sum().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_an_adapter_of_the_top_layers_starts_from_kept_states():
+    shape = LoraShape(rank=4, alpha=8.0, first_layer=1)
+    backbone = Backbone.load(tiny_model(), shape, adapters=("policy", "reward"), top={"reward": 1})
+    batch = collate([*rows_of(pairs(3), 99)[0]])
+    states, outputs = backbone.base(batch)
+    assert sorted(states) == [1, 3]
+    assert {name.split(".layers.")[1][0] for name in backbone.parameters("reward")} == {"3"}
+    assert torch.equal(states[3], backbone.lower(batch, "reward"))
+    assert torch.allclose(backbone.upper(states[3], batch, "reward"), outputs)  # fresh: as the base
+    assert torch.allclose(backbone.upper(states[1], batch, "policy"), outputs)

@@ -12,6 +12,7 @@ from feedback.sqlite_log import SqliteLog
 from feedback.training_set import TrainingSet
 from heliotrope.config import Config
 from heliotrope.errors import Unavailable
+from heliotrope.registry import Registry
 from heliotrope.v1.events_pb2 import Event
 from learner.erasure import heed
 from learner.inbox import Inbox
@@ -40,7 +41,9 @@ class Serving:
 class Models:
     """A reward model and prepared examples of nobody."""
 
-    def keep(self, standing: Collection[object], now: float) -> None:
+    learned = frozenset[str]()
+
+    def keep(self, standing: Collection[object], now: float, afresh: bool) -> None:
         """Nothing was learned."""
 
     def retain(self, ids: Collection[str]) -> None:
@@ -50,7 +53,8 @@ class Models:
 def parts_of(folder: Path, log: SqliteLog, serving: Serving) -> SimpleNamespace:
     kept = TrainingSet(folder / "set.db", lambda: Joiner(("human",), 0.0), "r", lambda: 1e9)
     inbox = Inbox(log, kept, 100)
-    return SimpleNamespace(config=Config(), secrets=serving, inbox=inbox, reward=Models(), prepared=Models())
+    found = {"config": Config(), "secrets": serving, "registry": Registry(folder / "registry")}
+    return SimpleNamespace(**found, inbox=inbox, reward=Models(), prepared=Models())
 
 
 def ask(log: SqliteLog) -> None:

@@ -57,7 +57,7 @@ def test_prompts_that_nothing_was_trained_on_come_first_and_newest_first(log: Sq
     write_votes(log, 1)
     log.append([served("old", [1, 2]), served("new", [3, 4])])
     inbox = inbox_of(log)
-    trained = inbox.preferences()
+    trained = inbox.teachings(["Preference"])
     prompts = inbox.prompts(3, trained, longest=20)
     assert prompts == [(3, 4), (1, 2), trained[0].prompt_ids]
 
@@ -69,6 +69,8 @@ def test_what_was_read_once_is_there_after_a_restart_and_until_hides_what_came_l
     first.training_set.close()
     write_votes(log, 2, first=3)
     again = inbox_of(log)
-    assert len(again.preferences()) == 5
+    assert len(again.teachings(["Preference"])) == 5
     again.read(until=positions)
-    assert len(again.preferences()) == 3 and len(again.fresh(again.preferences())) == 3
+    assert (
+        len(again.teachings(["Preference"])) == 3 and len(again.fresh(again.teachings(["Preference"]))) == 3
+    )

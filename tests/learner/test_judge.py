@@ -44,6 +44,17 @@ def test_win_rate_counts_prompts_where_the_reward_is_higher():
     assert gate.figures["win_rate"] == (1 + 1 + 0.5 + 0) / 4
 
 
+@pytest.mark.parametrize(
+    ("right", "predictions", "verdict"),
+    # Wilson's lower end of 130 of 200 is 0.58, of 105 of 200 it is 0.46
+    [(130, 200, "fail"), (105, 200, "inconclusive"), (0, 0, "inconclusive")],
+)
+def test_a_reward_model_vetoes_only_when_it_predicts_people(right, predictions, verdict):
+    lost = [sample(reward=-1.0)] * 8
+    seen = j.Evidence(10, 1.0, lost, [sample()] * 8, right, predictions)
+    assert j.reward_win_rate(seen, SETTINGS).verdict == verdict
+
+
 def test_kl_is_the_mean_log_ratio_and_has_a_budget():
     over = [sample(log_ratio=SETTINGS.max_kl * 3), sample(log_ratio=0.0)]
     gate = j.kl_to_base(evidence(candidate=over, parent=over), SETTINGS)

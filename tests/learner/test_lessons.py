@@ -1,11 +1,11 @@
-"""From feedback of every kind to rows: corrections, grades, mismatched prompts, and what is too long."""
+"""From examples of every kind to rows: mismatched prompts, and what is too long."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from feedback.examples import Correction, Demonstration, Graded, Preference, Thumb
-from learner.lessons import lessons_of, teachings
+from feedback.examples import Demonstration, Thumb
+from learner.lessons import lessons_of
 from tests.learner.tiny_llama import preference
 
 COMMON = {"event_ids": ("e",), "user": "ada", "conversation": "c", "time": 1.0, "source": "human"}
@@ -13,36 +13,6 @@ COMMON = {"event_ids": ("e",), "user": "ada", "conversation": "c", "time": 1.0, 
 
 def thumb(id: str, prompt: tuple[int, ...], response: tuple[int, ...], up: bool = True) -> Thumb:
     return Thumb(id=id, prompt_ids=prompt, response_ids=response, up=up, **COMMON)
-
-
-def grade(id: str, response: tuple[int, ...], helpfulness: int, user: str = "ada") -> Graded:
-    common = COMMON | {"user": user}
-    return Graded(
-        id=id, prompt_ids=(1, 2), response_ids=response, helpfulness=helpfulness, presentation=0, **common
-    )
-
-
-def test_a_correction_becomes_pairs_and_a_demonstration():
-    judged = preference("p", (1, 2), (3, 4), (5, 6))
-    correction = Correction(id="c", prompt_ids=(1, 2), response_ids=(3, 4), text="x", **COMMON)
-    made = teachings([judged, correction], lambda text: [ord(c) for c in text] + [0])
-    pairs = {(e.chosen_ids, e.rejected_ids) for e in made if isinstance(e, Preference)}
-    assert pairs == {((3, 4), (5, 6)), ((120, 0), (3, 4)), ((120, 0), (5, 6))}  # ord("x") is 120
-    assert [e.response_ids for e in made if isinstance(e, Demonstration)] == [(120, 0)]
-
-
-def test_grades_become_comparisons_within_a_person_and_prompt():
-    elsewhere = replace(grade("d", (8,), 1), prompt_ids=(9,))
-    grades = [grade("a", (5,), 2), grade("b", (6,), 4), grade("c", (7,), 1, user="eve"), elsewhere]
-    (made,) = teachings(grades, lambda text: [])
-    assert isinstance(made, Preference)
-    # 4 above 2 of 5 steps: half of the scale
-    assert (made.chosen_ids, made.rejected_ids, made.strength, made.weight) == ((6,), (5,), 0.5, 1.0)
-
-
-def test_equal_grades_are_a_tie():
-    (made,) = teachings([grade("a", (5,), 3), grade("b", (6,), 3)], lambda text: [])
-    assert isinstance(made, Preference) and made.tie
 
 
 def test_a_thumb_goes_with_the_next_ones_response_to_another_prompt():

@@ -9,7 +9,7 @@ import torch
 from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
-from learner.losses import bradley_terry, centring, pointwise, ranked
+from learner.losses import bradley_terry, centring, pointwise
 from tests.learner.by_hand import draw, flags, gradient, sigmoid, t
 
 
@@ -57,31 +57,6 @@ def test_weights_are_shares():
     # losses 0.69315 and 0.12693; shares 0.25 and 0.75
     got = bradley_terry(t(0, 2), t(0, 0), weights=t(0.25, 0.75)).loss.item()
     assert got == pytest.approx(0.26848280)
-
-
-def test_a_ranking_of_three_is_three_pairs_of_a_third_each():
-    # rewards 3, 1, 2: d = 2, 1 and -1: (0.12693 + 0.31326 + 1.31326) / 3 = 0.58448
-    out = ranked(t(3, 1, 2)[None])
-    assert out.margins.tolist() == [2, 1, -1]
-    assert out.loss.item() == pytest.approx((0.12692801 + 0.31326169 + 1.31326169) / 3)
-
-
-def test_a_ranking_of_two_is_a_comparison():
-    assert ranked(t(1.5, 0.5)[None], beta=0.7).loss == bradley_terry(t(1.5), t(0.5), beta=0.7).loss
-
-
-def test_rankings_weigh_alike_however_long():
-    # two rankings of shares 0.25 and 0.75: all pairs of the first have d = 0
-    equal, steps = t(1, 1, 1), t(2, 1, 0)
-    got = ranked(torch.stack([equal, steps]), weights=t(0.25, 0.75)).loss.item()
-    assert got == pytest.approx(0.25 * log(2) + 0.75 * ranked(steps[None]).loss.item())
-
-
-def test_a_ranking_raises_the_best_and_lowers_the_worst():
-    rewards = t(0, 0, 0).requires_grad_()
-    ranked(rewards[None]).loss.backward()
-    # each pair's slope is 1/2, a third of the weight each: best wins twice, middle once each way, worst loses twice
-    assert gradient(rewards) == pytest.approx([-1 / 3, 0, 1 / 3])
 
 
 def test_thumbs_by_hand():
@@ -132,7 +107,6 @@ def test_autograd_in_float64():
     three = [draw(5, seed=seed) for seed in (2, 3, 4)]
     check = torch.autograd.gradcheck
     assert check(lambda a, b, m: bradley_terry(a, b, m, shares, ties, 0.7).loss, three)
-    assert check(lambda r: ranked(r, shares[:2], 0.7).loss, [draw(2, 4)])
     assert check(lambda r, b: pointwise(r, ties, b, shares).loss, three[:2])
     assert check(lambda a, b: centring(a, b, shares), three[:2])
 
@@ -141,7 +115,5 @@ def test_shapes_are_what_the_types_say():
     checked = jaxtyped(typechecker=beartype)
     with pytest.raises(TypeCheckError):
         checked(bradley_terry)(torch.zeros(2), torch.zeros(3))
-    with pytest.raises(TypeCheckError):
-        checked(ranked)(torch.zeros(3))
     with pytest.raises(TypeCheckError):
         checked(pointwise)(torch.zeros(2), torch.zeros(2))  # flags are booleans

@@ -24,7 +24,7 @@ def rows(count: int) -> list[Row]:
 
 def all_of(store: PreparedStore, made: list[Row]) -> list[torch.Tensor]:
     items = [store[row.id] for row in made]
-    return [t for i in items for t in (i.states, i.reference, i.tokens, i.features) if t is not None]
+    return [t for i in items for t in (*i.states.values(), i.reference, i.tokens)]
 
 
 def test_a_row_is_prepared_the_same_bit_by_bit_in_any_company() -> None:
@@ -42,7 +42,7 @@ def test_states_that_were_dropped_for_memory_come_back_the_same_bit_by_bit() -> 
     kept.prepare(backbone, made)
     tight.prepare(backbone, made)
     batch = collate(made)
-    assert tight[made[0].id].states is None
+    assert tight[made[0].id].states == {}
     assert torch.equal(tight.states(backbone, batch), kept.states(backbone, batch))
 
 

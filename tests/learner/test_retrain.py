@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from feedback.sqlite_log import SqliteLog
 from heliotrope.config import Config, load
@@ -19,21 +17,14 @@ from learner.build import build
 from learner.erasure import retrain_without
 from learner.loop import Parts, prepare_ahead, update
 from tests.learner.votes_log import Collected, ScriptedSampler, make_live, unique, write_votes
+from tests.learner.whole_model import whole_model
 
 COUNT = 24
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random Llama with the default model's tokenizer and template."""
-    folder, default = tmp_path_factory.mktemp("model"), Config().model.folder
-    torch.manual_seed(3)
-    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(vocab_size=49152, num_key_value_heads=2, tie_word_embeddings=True, **shape)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
-        (folder / name).write_bytes((default / name).read_bytes())
-    return folder
+    return whole_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -61,8 +52,8 @@ def learned(config: Config, log: SqliteLog, first: int = 0) -> PolicyVersion:
     for start in (first, first + COUNT // 3):
         write_votes(log, COUNT // 3 if start == first else COUNT - COUNT // 3, start)
         parts.inbox.read()
-        prepare_ahead(parts, parts.inbox.preferences())
-    version = update(parts, parts.inbox.preferences())
+        prepare_ahead(parts, parts.inbox.teachings(["Preference"]))
+    version = update(parts, parts.inbox.teachings(["Preference"]))
     parts.close()
     return version
 
@@ -111,7 +102,7 @@ def test_who_weighed_beside_the_examples_and_was_erased_is_counted(
     log.append(votes.events)
     parts = built(config)
     parts.inbox.read()
-    preferences = parts.inbox.preferences()
+    preferences = parts.inbox.teachings(["Preference"])
     version = update(parts, preferences)
     parts.close()
     unseen = next(p for p in preferences if p.held_out and p.user != "f" * 32)

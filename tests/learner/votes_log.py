@@ -56,8 +56,7 @@ def write_others(log: SqliteLog, numbers: range) -> None:
     for n in numbers:
         rng, id = random.Random(n), unique(n, "a")
         events.append(_served(n, id, rng, [rng.randrange(300, 340) for _ in range(6)]))
-        event = _event(n, "other")
-        event.feedback_given.targets.add(response_id=id).adapter.policy_version = "policy-v0"
+        event = _about(n, id, "other")
         feedback = event.feedback_given.feedback
         if n % 3 == 0:
             feedback.thumb.response_id, feedback.thumb.up = id, n % 2 == 0
@@ -66,6 +65,18 @@ def write_others(log: SqliteLog, numbers: range) -> None:
         else:
             feedback.rating.response_id, feedback.rating.helpfulness = id, 4
         events.append(event)
+    log.append(events)
+
+
+def write_correction(log: SqliteLog, n: int) -> None:
+    """The person of vote `n` rewrites the answer that they chose, and grades both: 4 and 2."""
+    better, worse = (unique(n, side) for side in ("ab" if n % 2 else "ba"))
+    events = [_about(n, better, "correction"), _about(n, better, "grade"), _about(n, worse, "worse")]
+    events[0].feedback_given.feedback.correction.response_id = better
+    events[0].feedback_given.feedback.correction.text = "Say it like this."
+    for event, id, helpfulness in zip(events[1:], (better, worse), (4, 2), strict=True):
+        rating = event.feedback_given.feedback.rating
+        rating.response_id, rating.helpfulness = id, helpfulness
     log.append(events)
 
 
@@ -89,6 +100,12 @@ def _event(n: int, *parts: object) -> events_pb2.Event:
         schema=1,
     )
     event.time.FromSeconds(1_700_000_000 + n)
+    return event
+
+
+def _about(n: int, response_id: str, *parts: object) -> events_pb2.Event:
+    event = _event(n, *parts)
+    event.feedback_given.targets.add(response_id=response_id).adapter.policy_version = "policy-v0"
     return event
 
 

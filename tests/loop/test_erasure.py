@@ -16,6 +16,7 @@ from feedback.join import Joiner
 from feedback.log import read_all
 from heliotrope.identity import pseudonym
 from heliotrope.v1 import admin_pb2, events_pb2, feedback_pb2, privacy_pb2
+from learner import rewards
 from learner.erasure import heed, retrain_without
 from tests.learner.test_loop import model  # noqa: F401  a fixture
 from tests.loop.canary import (
@@ -60,7 +61,11 @@ async def test_an_erased_person_is_in_no_byte_and_in_no_successor(model: Path, t
             await there(heed, parts)
             how = await world.privacy.GetErasure(privacy_pb2.GetErasureRequest(erasure_id=asked.erasure_id))
             assert (list(how.done), list(how.policy_versions)) == (["learner", "serving"], ["policy-v1"])
-            assert len(how.reward_models) == 1
+            (reward_model,) = how.reward_models
+            frozen = rewards.folder(parts.registry) / f"{reward_model}.safetensors"
+            assert not frozen.exists() and frozen.parent.is_dir(), (
+                "what judged policy-v1 had learned from her"
+            )
             assert "canary" not in opened(world)
             assert in_rows(state, canaries) == [] and in_files(state, canaries) == []
             said = set(world.server.replies.format.response_ids(SAID))

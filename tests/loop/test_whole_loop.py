@@ -50,7 +50,7 @@ def learn(config: Config) -> PolicyVersion:
     parts = build_learner(config, lambda progress: None)
     try:
         parts.inbox.read()
-        return update(parts, parts.inbox.preferences())
+        return update(parts, parts.inbox.teachings(["Preference"]))
     finally:
         parts.close()
 

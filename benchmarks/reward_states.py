@@ -1,0 +1,61 @@
+"""What the layers below the reward adapter make of each pair, run once for all folds and kept on disk in half precision."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from time import monotonic
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from learner.backbone import Backbone, States
+from learner.prepared import PreparedStore
+from learner.reward_net import REWARD
+from learner.rows import Batch, Row, batches
+
+PART = 100
+"""Rows of one file."""
+TOKEN_BUDGET = 2048
+
+
+class KeptStates(PreparedStore):
+    """Only the lower layers' states: rewards have no reference. folder: of this model and first adapted layer.
+
+    Half precision keeps 11 bits of what float32 says; training itself is in float32.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._kept: dict[str, Tensor] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            self._read(path)
+
+    def prepare(self, backbone: Backbone, rows: Iterable[Row]) -> None:
+        """Run the lower layers over the rows that are new, a file at a time, so that a stop loses one file."""
+        new = [row for row in rows if row.id not in self._kept]
+        for start in range(0, len(new), PART):
+            began, made = monotonic(), dict[str, Tensor]()
+            for batch in batches(new[start : start + PART], TOKEN_BUDGET):
+                states = backbone.lower(batch, REWARD).half()
+                kept = zip(batch.ids, batch.lengths, strict=True)
+                made |= {id: states[i, :length].clone() for i, (id, length) in enumerate(kept)}
+            path = self._folder / f"{len(self._kept):06}.unready"
+            save_file(made, path)
+            self._read(path.replace(path.with_suffix(".safetensors")))
+            print(
+                f"states of {len(self._kept)} rows, {monotonic() - began:.0f} s", file=sys.stderr, flush=True
+            )
+
+    def states(self, backbone: Backbone, batch: Batch, adapter: str | None = None) -> States:
+        """The batch's states, padded."""
+        return pad_sequence([self._kept[id].float() for id in batch.ids], batch_first=True)
+
+    def _read(self, path: Path) -> None:
+        with safe_open(path, framework="pt") as file:
+            self._kept |= {id: file.get_tensor(id) for id in file.keys()}  # noqa: SIM118  not a dict

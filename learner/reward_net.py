@@ -1,0 +1,117 @@
+"""The reward of a response: a linear head on what the base, bent by an adapter of its own, makes of it."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from math import sqrt
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from learner.backbone import Backbone, States
+from learner.rows import Batch
+from learner.steps import optimiser
+
+REWARD = "reward"
+"""The backbone's adapter that belongs to the reward model."""
+HEAD = "head"
+ADAM = "adam"
+"""Before the names of the optimiser's tensors: adam.<parameter>.<what>."""
+
+PerResponse = Float[Tensor, "responses"]
+
+
+class RewardNet:
+    """r(x, y) = v . [state of y's last token, mean state of y] / sqrt(2 hidden). Fresh, it says 0 of everything.
+
+    Dividing by the root of the width keeps one step of Adam from moving the reward by the width. `adam` belongs to it: a
+    state that is kept holds the moments too, so that it learns on as if it had never been put away.
+    """
+
+    def __init__(self, backbone: Backbone, seed: int, learning_rate: float = 5e-4) -> None:
+        self._backbone = backbone
+        self._seed = seed
+        self._learning_rate = learning_rate
+        self.head = nn.Parameter(torch.zeros(2 * backbone.hidden_size))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._backbone.reset(REWARD, self._seed)
+        with torch.no_grad():
+            self.head.zero_()
+        self.adam = optimiser(self.parameters, self._learning_rate)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps so far."""
+        return int(self.adam.state[self.head]["step"]) if self.head in self.adam.state else 0
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained, in a fixed order."""
+        return [self.head, *self._backbone.parameters(REWARD).values()]
+
+    def rewards(self, batch: Batch, states: States) -> PerResponse:
+        """The reward of each response of the batch, from the states that enter its adapter's first layer."""
+        outputs = self._backbone.upper(states, batch, REWARD)
+        return pool(outputs, batch) @ self.head / sqrt(len(self.head))
+
+    def serialised(self) -> bytes:
+        """Adapter, head and moments as one safetensors file."""
+        moments = {
+            f"{ADAM}.{index}.{name}": value
+            for index, values in self.adam.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        return save(self._backbone.state(REWARD) | {HEAD: self.head.detach().clone()} | moments)
+
+    def digest(self) -> str:
+        """sha256, in hexadecimal, of `serialised`: names the reward model that judged a version."""
+        return sha256(self.serialised()).hexdigest()
+
+    def freeze(self, folder: Path) -> str:
+        """Keep this state as `<digest>.safetensors` in `folder`, once; return the digest."""
+        data = self.serialised()
+        digest = sha256(data).hexdigest()
+        folder.mkdir(parents=True, exist_ok=True)
+        unready = folder / f"{digest}.unready"
+        unready.write_bytes(data)
+        os.replace(unready, _file(folder, digest))
+        return digest
+
+    def thaw(self, folder: Path, digest: str) -> bool:
+        """Take over the state of that name; False when `folder` does not hold it whole.
+
+        Raises TamperedAdapter when it is of another shape than this backbone's adapters.
+        """
+        path = _file(folder, digest)
+        if not path.is_file() or sha256(path.read_bytes()).hexdigest() != digest:
+            return False
+        tensors = load_file(path)
+        head, state = tensors.pop(HEAD), dict[int, dict[str, Tensor]]()
+        for key in [key for key in tensors if key.startswith(f"{ADAM}.")]:
+            _, index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = tensors.pop(key)
+        self._backbone.load_state(REWARD, tensors)
+        with torch.no_grad():
+            self.head.copy_(head)
+        self.adam.load_state_dict(self.adam.state_dict() | {"state": state})
+        return True
+
+
+def pool(outputs: Float[Tensor, "positions hidden"], batch: Batch) -> Float[Tensor, "responses features"]:
+    """Last token's output and the mean over the response, side by side."""
+    total = outputs.new_zeros(len(batch.last), outputs.shape[1]).index_add(
+        0, batch.owners, outputs[batch.tokens]
+    )
+    counts = torch.bincount(batch.owners, minlength=len(batch.last))
+    return torch.cat([outputs[batch.last], total / counts[:, None]], 1)
+
+
+def _file(folder: Path, digest: str) -> Path:
+    return folder / f"{digest}.safetensors"

@@ -1,0 +1,71 @@
+"""The reward models of published versions: `registry/rewards/<digest>.safetensors`, beside the versions and never among them.
+
+Which feedback shaped one is in the manifests: each names the state that judged it, the one before it, and what was learned
+in between. So a state can be taken up again after a restart, and one that learned from somebody can be found and deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from feedback.lineage import readable, votes_behind
+from feedback.traces import tainted
+from heliotrope.registry import Manifest, Registry
+from learner.reward import RewardModel
+from learner.reward_loss import Judgement
+
+Erased = Callable[[Iterator[str]], Sequence[str]]
+"""Of these events, those of which only the tombstone is left (`feedback.facts.Facts.erased_among`)."""
+
+
+def folder(registry: Registry) -> Path:
+    """Where they lie."""
+    return registry.root / "rewards"
+
+
+def take_up(model: RewardModel, registry: Registry, digest: str, standing: Sequence[Judgement]) -> bool:
+    """Go on from a version's reward model; False, unchanged, where it is not kept whole or not known what shaped it."""
+    learned = _learned(registry, digest)
+    return learned is not None and model.thaw(folder(registry), digest, standing, learned)
+
+
+def keep(model: RewardModel, standing: Sequence[Judgement], erased: Erased, now: float) -> None:
+    """Rehearse only what stands. Where what shaped the model was erased since, it is learned again without that."""
+    votes = votes_behind(sorted(model.learned))
+    model.keep(standing, now, afresh=bool(erased(iter(votes))))
+
+
+def purge(registry: Registry, erased: Erased) -> list[str]:
+    """Delete the kept states that learned from what was erased, and those of which no version says what they learned.
+
+    Returns the digests of what was deleted, in order.
+    """
+    manifests = [version.manifest for version in readable(registry)]
+
+    def taught_by_erased(manifest: Manifest) -> bool:
+        return bool(erased(iter(votes_behind(manifest.reward_model["learned"].split()))))
+
+    whole = [manifest for manifest in manifests if "learned" in manifest.reward_model]
+    clean = {m.reward_model["digest"] for m in whole} - set(tainted(whole, taught_by_erased))
+    found = sorted(path for path in folder(registry).glob("*") if path.stem not in clean)
+    for path in found:
+        path.unlink()
+    return [path.stem for path in found]
+
+
+def _learned(registry: Registry, digest: str) -> frozenset[str] | None:
+    """All that shaped a state, its elders' included; None where the chain cannot be followed to its beginning."""
+    records: dict[str, dict[str, str]] = {}
+    for version in readable(registry):
+        record = version.manifest.reward_model
+        if "learned" in record:
+            records.setdefault(record["digest"], record)  # the first one: later ones learned nothing since
+    found: set[str] = set()
+    while digest:
+        if digest not in records:
+            return None
+        record = records.pop(digest)
+        found.update(record["learned"].split())
+        digest = record["parent"]
+    return frozenset(found)
