@@ -24,7 +24,7 @@ from benchmarks.faults.troubles import befall, limit_files
 
 PEOPLE = 6
 PAUSE = 0.02
-LIFE_SECONDS = {"serving": 6.0, "learner": 15.0}
+LIFE_SECONDS = {"serving": 10.0, "learner": 30.0}
 """How long a failpoint is waited for; a life that does not come to it is killed and the kill is tried once more."""
 SLOWER = 5.0
 """A learner's kill at any time comes so many times later than serving's: a start takes longer."""
