@@ -42,6 +42,7 @@ def small_format() -> ChatFormat:
     """ChatML over that tokenizer."""
     tokenizer = small_tokenizer()
     end = tokenizer.token_to_id("<|im_end|>")
+    assert end is not None
     envelope = common_pb2.Envelope(base_digest=BASE_DIGEST, tokenizer="t", template="c", system_prompt="s")
     return ChatFormat(tokenizer, TEMPLATE, frozenset({end}), envelope, SYSTEM_PROMPT)
 
