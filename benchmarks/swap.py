@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,16 @@ def started(status: admin_pb2.GetStatusResponse) -> dict[str, float]:
     }  # fmt: skip
 
 
+@dataclass
+class Seen:
+    """Of each swap: seconds from READY to the first token on it, responses in flight, slots taken, memory (MB)."""
+
+    waits: list[float] = field(default_factory=list)
+    in_flight: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+
+
 async def swap(
     asked: argparse.Namespace, client: AsyncClient, load_: Load, versions: Versions, pid: int
 ) -> dict[str, Any]:
@@ -114,30 +125,28 @@ async def swap(
     load_.start()
     await asyncio.sleep(asked.still)
     load_.swapping = True
-    waits, memory, in_flight, most_slots = [], [], [], 0
-    end = time.monotonic() + asked.seconds
-    while len(waits) < asked.swaps and time.monotonic() < end:
+    seen, end = Seen(), time.monotonic() + asked.seconds
+    while len(seen.waits) < asked.swaps and time.monotonic() < end:
         brought = await versions.bring()
         before = await client.status()
         first = await load_.first_token(brought.version)
-        waits.append(first - brought.ready_at)
-        in_flight.append(before.in_flight)
-        most_slots = max(most_slots, len(before.slots))
-        memory.append(resident_mb(pid))
-        if len(waits) % 10 == 1:
+        seen.waits.append(first - brought.ready_at)
+        seen.in_flight.append(before.in_flight)
+        seen.slots.append(len(before.slots))
+        seen.memory.append(resident_mb(pid))
+        if len(seen.waits) % 10 == 1:
             say(
-                f"{len(waits)} swaps, {len(load_.done)} responses, {brought}, live after {waits[-1]:.2f} s, {memory[-1]:.0f} MB"
+                f"{len(seen.waits)} swaps, {len(load_.done)} responses, {brought}, live after {seen.waits[-1]:.2f} s, "
+                f"{seen.memory[-1]:.0f} MB"
             )
         load_.raise_if_failed()
     await load_.finish()
-    return report(asked, load_, versions, waits, memory, in_flight, most_slots)
+    return report(asked, load_, versions, seen)
 
 
-def report(
-    asked: argparse.Namespace, load_: Load, versions: Versions, waits: list[float], memory: list[float],
-    in_flight: list[int], most_slots: int,
-) -> dict[str, Any]:  # fmt: skip
+def report(asked: argparse.Namespace, load_: Load, versions: Versions, seen: Seen) -> dict[str, Any]:
     """The figures, from what was seen."""
+    waits, memory, in_flight = seen.waits, seen.memory, seen.in_flight
     still, moving = percentile(load_.gaps[False], 99), percentile(load_.gaps[True], 99)
     settled = memory[WARM_SWAPS:] or memory
     tenth = max(1, len(settled) // 10)
@@ -154,7 +163,7 @@ def report(
             "swapping": round(1000 * percentile(load_.gaps[True], 50), 1),
         },
         "in_flight_min": min(in_flight, default=0), "swaps_below_8_in_flight": sum(n < IN_FLIGHT for n in in_flight),
-        "slots_most": most_slots, "versions_answered": len(load_.versions), "seconds_a_version": round(each, 2),
+        "slots_most": max(seen.slots, default=0), "versions_answered": len(load_.versions), "seconds_a_version": round(each, 2),
     }  # fmt: skip
     if len(waits) < asked.swaps:
         found["fewer_because"] = (
