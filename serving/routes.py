@@ -49,16 +49,20 @@ class Routes:
             return self._held(self.swapper.live)
         if version == BASE:
             return self._held(None)
-        for slot in self.swapper.table.residents():
-            if slot.ready and slot.adapter.version == version:
-                return self._held(slot.adapter)
+        if adapter := self._resident(version):
+            return self._held(adapter)
         raise FailedPrecondition(f"{version} has just left its slot; ask again")
 
     async def prepare(self, version: str) -> None:
-        """Make a named version resident; the live one (empty) and the base always are. Raises NotFound, SwapError."""
+        """Make a named version resident; the live one (empty) and the base always are. Raises NotFound, SwapError.
+
+        One that is resident was read and checked when it was loaded: its files are not hashed again for every request.
+        """
         self.available.check()
         if version and version != BASE:
-            await self.swapper.ensure(await self._read(version))
+            self._check_listed(version)
+            if not self._resident(version):
+                await self.swapper.ensure(await self._read(version))
 
     async def named(self, name: str) -> tuple[common_pb2.AdapterRef, Lease]:
         """Weights for samples: `base`, `live`, `policy-vN` or `shadow:<sha256>`, loaded when they are not resident."""
@@ -81,11 +85,17 @@ class Routes:
         """
         await asyncio.to_thread(self.registry.drop_shadow, digest)
 
-    async def _read(self, version: str) -> PolicyVersion:
+    def _resident(self, version: str) -> Adapter | None:
+        slots = self.swapper.table.residents()
+        return next((s.adapter for s in slots if s.ready and s.adapter.version == version), None)
+
+    def _check_listed(self, version: str) -> None:
         if version not in self.table.standings:
             raise NotFound(
                 f"there is no {version[:80]!r}; name base, live, a listed policy-vN or shadow:<sha256>"
             )
+
+    async def _read(self, version: str) -> PolicyVersion:
         read = await asyncio.to_thread(self.registry.read, number(version))
         check_name(read, self.table.standing(version).digest)
         self._check_base(read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import grpc
@@ -66,6 +67,14 @@ async def test_auto_puts_a_passing_version_live_within_a_second_of_ready(auto: W
     got = await auto.policies.GetPolicy(policy_pb2.GetPolicyRequest(policy_version="policy-v1"))
     assert got.policy.resident and got.policy.passed and got.policy.parent == "policy-v0"
     assert '"base_digest"' in got.manifest_json
+
+
+async def test_a_resident_version_asked_for_by_name_is_not_read_from_disk_again(auto: World) -> None:
+    publish(auto.registry, 0.1)
+    await becomes(auto, v1="live")
+    shutil.rmtree(auto.registry.policies / "policy-v1")
+    answered = await auto.chat(policy="policy-v1", stub=auto.private_chats)
+    assert answered.started.answers[0].policy_version == "policy-v1" and all(answered.texts.values())
 
 
 async def test_responses_in_flight_finish_on_the_version_they_began_with(auto: World) -> None:
