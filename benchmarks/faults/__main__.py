@@ -41,6 +41,7 @@ class Asked:
     seconds: float
     together: int
     bug: str
+    place: str
     load_rate: float
     load_seconds: float
 
@@ -57,6 +58,7 @@ def arguments(words: list[str] | None = None) -> Asked:
     )
     parser.add_argument("--seconds", type=float, default=3000, help="begin no episode after so long")
     parser.add_argument("--together", type=int, default=2, help="episodes at once")
+    parser.add_argument("--place", default="", choices=[*SERVING, *LEARNER], help="let every kill fall there")
     parser.add_argument("--bug", default="", choices=[*BUGS], help="plant a bug, to see the run fail")
     parser.add_argument(
         "--load-rate", type=float, default=2000, help="votes a second while the broker is away"
@@ -71,7 +73,7 @@ async def run(asked: Asked) -> dict[str, object]:
     """Every episode; the figures."""
     if not asked.kills:
         house.PRELOAD.remove(house.LEARNER)
-    episodes, began = plan(asked.seed, asked.kills, asked.minimum), time.monotonic()
+    episodes, began = plan(asked.seed, asked.kills, asked.minimum, asked.place), time.monotonic()
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="heliotrope-faults-") as folder:
         model = write_small_model(Path(folder) / "model")

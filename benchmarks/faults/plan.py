@@ -63,14 +63,15 @@ class Episode:
     troubles: tuple[Trouble, ...]
 
 
-def plan(seed: int, kills: int, minimum: int) -> list[Episode]:
+def plan(seed: int, kills: int, minimum: int, only: str = "") -> list[Episode]:
     """Episodes of about EPISODE_KILLS kills. Each failpoint gets `minimum`, or a fourteenth of the kills where they are
-    too few for that; the rest fall at any time."""
+    too few for that; the rest fall at any time. only: a place that all fall at."""
     rng = random.Random(seed)
     each = min(minimum, kills // 14)
-    serving = [_kill(rng, place) for place in SERVING for _ in range(each)]
-    learner = [_kill(rng, place) for place in LEARNER for _ in range(each)]
-    for _ in range(kills - len(serving) - len(learner)):
+    places = [only] * kills if only else [place for place in (*SERVING, *LEARNER) for _ in range(each)]
+    serving = [_kill(rng, place) for place in places if place in SERVING]
+    learner = [_kill(rng, place) for place in places if place in LEARNER]
+    for _ in range(kills - len(places)):
         (learner if rng.random() < LEARNER_SHARE else serving).append(_kill(rng, ANY_TIME))
     rng.shuffle(serving)
     rng.shuffle(learner)

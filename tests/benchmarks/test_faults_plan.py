@@ -29,6 +29,12 @@ def test_a_short_run_spreads_half_of_its_kills_over_the_failpoints() -> None:
     assert [places(60, 30)[name] for name in NAMES] == [4] * 7  # 60 // 14
 
 
+def test_all_kills_can_be_asked_for_at_one_place() -> None:
+    (episode,) = plan(7, 24, 30, "between files and READY")
+    assert {kill.place for kill in episode.learner or ()} == {"between files and READY"}
+    assert (len(episode.learner or ()), episode.serving) == (24, ())
+
+
 def test_a_seed_makes_one_plan_and_another_seed_another() -> None:
     assert plan(7, 100, 5) == plan(7, 100, 5) != plan(8, 100, 5)
 
