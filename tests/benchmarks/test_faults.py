@@ -61,11 +61,26 @@ async def test_storing_the_position_first_loses_events(tmp_path: Path) -> None:
     assert any("teaches []" in line or "not in the training set" in line for line in result.report.lost)
 
 
-def test_a_short_run_kills_everywhere_and_loses_nothing() -> None:
-    words = [sys.executable, "-W", "ignore", "-m", "benchmarks.faults", "--seed", "7", "--kills", str(KILLS)]
-    words += ["--load-seconds", "0"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=280, check=False)
-    figures = json.loads(done.stdout.splitlines()[-1])
+def figures(*words: str) -> dict:
+    """What the command prints last."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.faults", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert figures["kills"] >= KILLS and set(figures["kills_by_failpoint"]) == {*NAMES, "at any time"}
-    assert [figures[name] for name in ("lost", "duplicated", "reordered", "phantom", "damaged")] == [0] * 5
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_short_run_kills_everywhere_and_loses_nothing() -> None:
+    made = figures("--seed", "7", "--kills", str(KILLS), "--load-seconds", "0")
+    assert made["kills"] >= KILLS and set(made["kills_by_failpoint"]) == {*NAMES, "at any time"}
+    assert [made[name] for name in ("lost", "duplicated", "reordered", "phantom", "damaged")] == [0] * 5
+
+
+def test_votes_are_all_kept_while_the_broker_is_away_and_drain_once_it_is_back() -> None:
+    made = figures("--seed", "7", "--kills", "0", "--load-rate", "100", "--load-seconds", "3")
+    assert (made["load"]["votes"], made["load"]["failed"], made["lost"], made["duplicated"]) == (
+        300,
+        {},
+        0,
+        0,
+    )
+    assert made["load"]["backlog"] > 300 and made["drain_per_s"] > 0 and made["ack_p99_ms"] > 0
