@@ -75,6 +75,10 @@ class PolicyUpdate:
     """What was trained on, in the order of the first epoch."""
     refused: dict[str, str]
     """Examples that could not be used, with the reason."""
+    drift: float = 0.0
+    """See `learner.staleness.Staleness`."""
+    effective: float = 1.0
+    """See `learner.staleness.Staleness`."""
 
 
 class NotFinite(ModelError):

@@ -35,6 +35,7 @@ from learner.reward import RewardModel
 from learner.reward_loss import Judgement
 from learner.samples import Sampler
 from learner.secrets import ServingSecrets
+from learner.staleness import Trainer, discount
 from learner.store import Store
 from learner.without import NOBODY, Without
 
@@ -150,10 +151,15 @@ def train(parts: Parts, parent: str, preferences: list[Teaching], now: float) ->
     learned = learned_by(parts.registry, parent, preferences)
     seed = f"{config.learner.seed} {parent}"
     shares = lesson(preferences, _shares(preferences, now, config), learned, config.learner.rehearsal, seed)
-    log.info("training from %s on %d of %d examples", parent, sum(s > 0 for s in shares), len(preferences))
-    return train_policy(
-        parts.backbone, preferences, shares, _settings(config), parts.prepared, parts.progress
+    aged = discount(_trainer(parts), parent, preferences, shares)
+    hold(parts, PARENT, parent)
+    log.info(
+        "training from %s on %d of %d examples", parent, sum(s > 0 for s in aged.shares), len(preferences)
     )
+    done = train_policy(
+        parts.backbone, preferences, aged.shares, _settings(config), parts.prepared, parts.progress
+    )
+    return replace(done, drift=aged.drift, effective=aged.effective)
 
 
 def judged(parts: Parts, shadow: str, preferences: list[Teaching]) -> dict[str, judge.Gate]:
@@ -187,13 +193,17 @@ def await_decision(parts: Parts, version: str, stop: Event) -> None:
 
 
 def start_from(parts: Parts, version: str) -> None:
-    """Load a version's weights as parent and starting point. Base: a fresh adapter that changes nothing."""
-    folder = None if version == BASE else parts.registry.read(number(version)).path
+    """Load a version's weights as parent and starting point."""
     for adapter in (PARENT, ADAPTER):
-        if folder is None:
-            parts.backbone.reset(adapter, parts.config.learner.seed)
-        else:
-            parts.backbone.load_adapter(adapter, folder)
+        hold(parts, adapter, version)
+
+
+def hold(parts: Parts, adapter: str, version: str) -> None:
+    """Load a version's weights into an adapter. Base: a fresh adapter that changes nothing."""
+    if version == BASE:
+        parts.backbone.reset(adapter, parts.config.learner.seed)
+    else:
+        parts.backbone.load_adapter(adapter, parts.registry.read(number(version)).path)
 
 
 def recover(parts: Parts, stop: Event | None = None) -> None:
@@ -242,6 +252,11 @@ def _shares(preferences: list[Teaching], now: float, config: Config) -> list[flo
     settings = config.learner
     half_life = settings.half_life_days * 86400
     return weights(preferences, now, half_life, settings.votes_per_person, settings.person_share)
+
+
+def _trainer(parts: Parts) -> Trainer:
+    dpo = parts.config.dpo
+    return Trainer(parts.backbone, parts.prepared, parts.registry, PARENT, dpo.max_tokens, dpo.token_budget)
 
 
 def _settings(config: Config) -> DpoSettings:

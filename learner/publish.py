@@ -121,6 +121,8 @@ def metrics(
         "steps": trained.steps,
         "seconds": trained.seconds,
         "refused": len(trained.refused),
+        "drift": trained.drift,
+        "effective": trained.effective,
     }
     if prequential is not None:
         found["reward_accuracy"] = prequential
