@@ -13,7 +13,7 @@ from feedback.sqlite_log import SqliteLog
 from feedback.training_set import TrainingSet
 from tests.learner.votes_log import unique, write_votes
 
-FEW, MANY = 30, 600
+FEW, MANY = 20, 300
 WORK: dict[str, Callable[[TrainingSet, Log], object]] = {
     "a vote": lambda kept, log: kept.follow(log),
     "lineage of a vote": lambda kept, log: kept.facts.ends_of(unique("event", 3, "vote")),

@@ -18,7 +18,7 @@ from heliotrope.registry import verify
 from heliotrope.v1 import events_pb2
 from learner.build import build
 from learner.lessons import row_ids
-from learner.loop import Parts, known, recover, run, update
+from learner.loop import Parts, known, prepare_ahead, recover, run, update
 from tests.learner.votes_log import ScriptedSampler, make_live, write_others, write_votes
 from tests.learner.whole_model import whole_model
 
@@ -169,7 +169,7 @@ def test_after_a_version_only_what_is_known_stays_prepared(build_parts: Build, l
     write_others(log, range(COUNT, COUNT + 12))
     parts = build_parts()
     first = read_all_kinds(parts)
-    update(parts, first)
+    prepare_ahead(parts, first)
     taken_back = first[0]
     back = events_pb2.Event(
         event_id="back", tenant="default", user=taken_back.user, producer_id="q", sequence=1

@@ -16,7 +16,7 @@ from learner.loop import known, prepare_ahead, update
 from tests.learner.votes_log import Collected, ScriptedSampler, write_others, write_votes
 
 pytestmark = pytest.mark.slow
-PAIRS, THUMBS = 14, 6
+PAIRS, THUMBS = 8, 4
 
 
 def votes() -> Collected:
@@ -26,7 +26,7 @@ def votes() -> Collected:
     write_others(made, range(PAIRS + 1, PAIRS + 1 + 3 * THUMBS, 3))
     for event in made.events:
         if event.HasField("response_served"):
-            longer = [rng.randrange(300, 40_000) for _ in range(rng.randrange(8, 70))]
+            longer = [rng.randrange(300, 40_000) for _ in range(rng.randrange(4, 36))]
             event.response_served.response_token_ids.extend(longer)
             event.response_served.logprobs.extend([-1.0] * len(longer))
     return made
@@ -35,7 +35,7 @@ def votes() -> Collected:
 def test_the_default_model_is_made_again_bit_by_bit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = load(None, [f'paths.state="{tmp_path}"', "learner.nice=0", "dpo.epochs=2"])
+    config = load(None, [f'paths.state="{tmp_path}"', "learner.nice=0"])
     assert config.model == Config().model, "the default one"
     log, made = SqliteLog(config.paths.log), votes().events
     parts = build(config, lambda progress: None)
