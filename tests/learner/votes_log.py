@@ -50,7 +50,7 @@ def write_votes(log: SqliteLog | Collected, count: int, first: int = 0) -> None:
     log.append(events)
 
 
-def write_others(log: SqliteLog, numbers: range) -> None:
+def write_others(log: SqliteLog | Collected, numbers: range) -> None:
     """A thumb, a correction or a grade in turn, each of one answer, one conversation and person apiece."""
     events = []
     for n in numbers:

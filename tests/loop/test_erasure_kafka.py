@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, TopicPartition  # pyright: ignore[reportAttributeAccessIssue]
 
 from feedback.log import TOPICS
 from feedback.sealing import Key, key_id, open_
