@@ -5,7 +5,8 @@ The reference is always base, and the layers below the adapters never change, so
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -72,8 +73,8 @@ class PreparedStore:
         """Run base over the rows that are new, or whose tokens are not what they were. Worth calling as they come in: half
         of a short training is this.
 
-        Each row runs alone: in company its last bits would depend on who came at the same time, and a version could not
-        be made again (docs/decisions/rows-are-prepared-alone.md).
+        Each row runs alone, on one thread: in company its last bits would depend on who came at the same time, and a version
+        could not be made again (docs/decisions/rows-are-prepared-alone.md).
         """
         for row in rows:
             if row.id not in self._items or self._items[row.id].row != row:
@@ -91,7 +92,19 @@ class PreparedStore:
             self._items[oldest] = replace(self._items[oldest], states={})
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A single row is too little work to share: beside serving, threads that wait for each other take longer than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @torch.no_grad()
+@_one_thread()
 def _prepared(backbone: Backbone, row: Row) -> Prepared:
     batch = collate([row])
     states, outputs = backbone.base(batch)
@@ -101,6 +114,7 @@ def _prepared(backbone: Backbone, row: Row) -> Prepared:
 
 
 @torch.no_grad()
+@_one_thread()
 def _lower_alone(
     backbone: Backbone, batch: Batch, index: int, adapter: str | None
 ) -> Float[Tensor, "seq hidden"]:

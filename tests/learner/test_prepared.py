@@ -36,6 +36,20 @@ def test_a_row_is_prepared_the_same_bit_by_bit_in_any_company() -> None:
     assert all(map(torch.equal, all_of(together, made), all_of(apart, made)))
 
 
+def test_the_number_of_threads_does_not_matter_and_is_left_alone() -> None:
+    made, backbone, before = rows(4), tiny_backbone(2), torch.get_num_threads()
+    stores = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            stores.append(PreparedStore())
+            stores[-1].prepare(backbone, made)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(torch.equal, *(all_of(store, made) for store in stores)))
+
+
 def test_states_that_were_dropped_for_memory_come_back_the_same_bit_by_bit() -> None:
     made, backbone = rows(6), tiny_backbone(2)
     kept, tight = PreparedStore(), PreparedStore(max_bytes=1)
