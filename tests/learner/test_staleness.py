@@ -1,4 +1,4 @@
-"""What is judged of an older version's words: its drift by the trainer, and what it counts for."""
+"""What is judged of an older version's words: its drift by the trainer, what it counts for, and that learning bears it."""
 
 from __future__ import annotations
 
@@ -85,6 +85,17 @@ class Chain:
         self.count += 1
         self.registry.publish(stage)
 
+    @torch.no_grad()
+    def taste(self) -> float:
+        """How much of its probability the policy gives to what people like, along its own words, 0 to 1."""
+        prompts = [p.prompt_ids for p in pairs(96, seed=77)]
+        spoken = draw(self.backbone, prompts, 77)
+        batch = collate(
+            [Row(str(i), p, (ids,)) for i, (p, ids) in enumerate(zip(prompts, spoken, strict=True))]
+        )
+        outputs = self.backbone.upper(self.backbone.lower(batch), batch, ADAPTER)[batch.predictors]
+        return (outputs @ self.backbone._head.T).softmax(-1)[:, :LIKED].sum(1).mean().item()
+
 
 @torch.no_grad()
 def draw(backbone: Backbone, prompts: Sequence[tuple[int, ...]], seed: int) -> list[tuple[int, ...]]:
@@ -143,3 +154,21 @@ def test_what_an_unreadable_version_said_counts_in_full(chain: Chain) -> None:
     lost = [replace(p, chosen_version="policy-v9", rejected_version="policy-v9") for p in pairs(4)]
     aged = discount(chain.trainer, "policy-v0", lost, [1.0] * 4)
     assert (aged.shares, aged.drift, aged.effective) == ([1.0] * 4, 0.0, 1.0)
+
+
+@pytest.mark.slow
+def test_learning_degrades_gracefully_as_feedback_ages(chain: Chain) -> None:
+    for version in range(16):
+        chain.learn(chain.said(version, seed=100 + version), version)
+        chain.publish()
+    chain.hold(16)
+    before, gains, sizes = chain.taste(), {}, {}
+    for age in (0, 1, 2, 4, 8, 16):
+        feedback = [p for seed in (201, 202, 203) for p in chain.said(16 - age, seed)]
+        sizes[age] = chain.learn(feedback, 16)
+        gains[age] = chain.taste() - before
+    assert list(sizes.values()) == sorted(sizes.values(), reverse=True) and sizes[0] == 1
+    print(before, gains, sizes)
+    assert gains[0] > 0.02, gains
+    assert all(gain > -0.02 for gain in gains.values()), gains
+    assert sum(gains[age] for age in (1, 2, 4, 8, 16)) / 5 > 0.02, gains
