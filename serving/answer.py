@@ -167,11 +167,11 @@ class Answer:
     async def _close(self, finish: common_pb2.FinishReason) -> None:
         """Nothing cancels this part: stop() is deaf once `finish` is set."""
         self.finish = finish
-        if self.starting:
-            await asyncio.wait([self.starting])
-        self.begun.set()
-        self.emit(Ended(self.response_id, finish, len(self.token_ids)))
         try:
+            if self.starting:
+                await asyncio.wait([self.starting])
+            self.begun.set()
+            self.emit(Ended(self.response_id, finish, len(self.token_ids)))
             if self.logged:
                 await self.journal.close_late(self.served())
         finally:

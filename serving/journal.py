@@ -67,11 +67,14 @@ class Journal:
             logger.error("event %s waits for room in the log: %s", event.event_id, error)
             self.owed.append(event)
 
-    def disown(self, person: Caller) -> None:
-        """Let go of ends that wait for room and are this person's: written later they would outlive an erasure."""
-        kept = [e for e in self.owed if (e.tenant, e.user) != (person.tenant, person.user)]
+    def disown(self, person: Caller) -> list[events_pb2.Event]:
+        """Let go of ends that wait for room and are this person's: written later they would outlive an erasure. Which."""
+        who = (person.tenant, person.user)
+        theirs = [e for e in self.owed if (e.tenant, e.user) == who]
+        kept = [e for e in self.owed if (e.tenant, e.user) != who]
         self.owed.clear()
         self.owed.extend(kept)
+        return theirs
 
     async def _settle(self) -> None:
         """Write what found no room before, now that there is some."""

@@ -50,6 +50,7 @@ class Privacy:
     erase: Callable[[Event], None]
     erasures: dict[str, Erasure] = field(default_factory=dict)
     consents: dict[tuple[str, str], bool] = field(default_factory=lambda: defaultdict(lambda: True))
+    _under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
     def allows(self, caller: Caller) -> bool:
         """Whether this person lets what they give be learned from."""
@@ -76,16 +77,29 @@ class Privacy:
         if not person.user:
             raise InvalidInput("nobody is named; give the pseudonym, 32 hex digits")
         id = event_id(person.user, check_request_id(request_id), "erasure")
+        if id not in self.erasures or SERVING not in self.erasures[id].done:
+            work = asyncio.create_task(self._forget(person, id), name=f"erasure {id}")
+            self._under_way.add(work)
+            work.add_done_callback(self._under_way.discard)
+            await asyncio.shield(
+                work
+            )  # a caller that goes away does not stop half-way what the log may hold already
+        return id
+
+    async def _forget(self, person: Caller, id: str) -> None:
         with self._silent(person):
             if id not in self.erasures:
                 await self._stop_answers(person)
-                self.journal.disown(person)
+                owed = self.journal.disown(person)
                 event = self.journal.event(id, Origin(person))
                 event.erasure_requested.erasure_id, event.erasure_requested.user = id, person.user
-                await self.journal.commit(event)
+                try:
+                    await self.journal.commit(event)
+                except HeliotropeError:
+                    self.journal.owed.extend(owed)
+                    raise
                 self.fold(event)
             await self._carry_out(id)
-        return id
 
     async def confirm(self, erasure_id: str, program: str) -> None:
         """A program has deleted what it held. Raises NotFound, InvalidInput."""
@@ -148,8 +162,12 @@ class Privacy:
             caller = answer.draft.origin.caller
             if (caller.tenant, caller.user) == (person.tenant, person.user):
                 answer.stop()
-                tasks.append(answer.task)
-        await asyncio.gather(*filter(None, tasks), return_exceptions=True)
+                if answer.task:
+                    tasks.append(answer.task)
+        if tasks:
+            await asyncio.wait(
+                tasks
+            )  # and not gather: cancelled itself, it would cancel what closes the answers
 
     async def _carry_out(self, erasure_id: str) -> None:
         erasure = self.erasures[erasure_id]

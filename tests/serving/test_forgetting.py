@@ -93,3 +93,34 @@ async def test_an_end_that_waited_for_room_is_not_written_after_the_erasure(worl
     journal.owed.append(late)
     await forget(world)
     assert SAID not in readable(world) and journal.find("late") is None
+
+
+async def test_a_caller_who_leaves_stops_neither_the_erasure_nor_the_end_of_an_answer(world: World) -> None:
+    """Cancelled while the answer that it ends waits for the disk."""
+    journal, durable = world.server.replies.journal, asyncio.Event()
+    write = journal.write
+
+    async def slow(event: events_pb2.Event) -> int:
+        await durable.wait()
+        return await write(event)
+
+    journal.write = slow
+    chat = asyncio.create_task(world.chat(SAID))
+    await until_async(lambda: world.engine.running == 1)
+    call = world.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="f"), metadata=ALICE)
+    await until_async(lambda: world.engine.running == 0)  # stopped for the erasure, not yet closed
+    call.cancel()
+    durable.set()
+    await until_async(lambda: not world.server.replies.running)
+    await chat
+    privacy = world.server.services.privacy.privacy
+    await until_async(lambda: any("serving" in erasure.done for erasure in privacy.erasures.values()))
+    assert SAID not in readable(world)
+
+
+async def test_a_repeated_request_leaves_what_was_said_since(world: World) -> None:
+    await forget(world)
+    later = await world.chat("I am back")
+    await forget(world)
+    again = await world.chat("and?", conversation_id=later.started.conversation_id)
+    assert again.started.conversation_id == later.started.conversation_id
