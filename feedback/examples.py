@@ -91,25 +91,32 @@ class Correction(Example):
     def tokenised(self, ids: TokenIds, preferences: Iterable[Preference] = ()) -> tuple[Example, ...]:
         """The corrected text as the chosen one of pairs, weighing one judgement together, and as a demonstration, last.
 
-        ids: tokens of `text`, the end token last. preferences: other judgements of the same response. Where the same person preferred the
-        corrected response to others, the correction is better than those too: with correction > chosen and chosen >
-        rejected comes correction > rejected. Of a correction of the rejected one nothing more follows.
+        ids: tokens of `text`, the end token last. preferences: other judgements of the same response. Where the same
+        person preferred the corrected response to others, the correction is better than those too: with correction >
+        chosen and chosen > rejected comes correction > rejected. Of a correction of the rejected one nothing more follows.
         """
         worse: dict[TokenIds, Preference | None] = {self.response_ids: None}
         for preference in sorted((p for p in preferences if self._was_chosen(p)), key=lambda p: p.id):
             worse.setdefault(preference.rejected_ids, preference)
         worse.pop(ids, None)
         common: dict[str, Any] = {name: getattr(self, name) for name in Example.__dataclass_fields__}
-        shared = common | {"weight": self.weight / max(1, len(worse))}
+        shared: dict[str, Any] = {**common, "weight": self.weight / max(1, len(worse))}
+        written: dict[str, Any] = {**common, "id": f"{self.id}/text"}
         pairs = [
             Preference(
-                **(shared | ({"id": f"{self.id}+{p.id}", "event_ids": (*self.event_ids, *p.event_ids)} if p else {})),
+                **{**shared, **self._with(p)},
                 chosen_ids=ids, rejected_ids=rejected, strength=1.0,
                 rejected_version=p.rejected_version if p else self.version,
             )
             for rejected, p in worse.items()
         ]  # fmt: skip
-        return *pairs, Demonstration(**(common | {"id": f"{self.id}/text"}), response_ids=ids)
+        return *pairs, Demonstration(**written, response_ids=ids)
+
+    def _with(self, other: Preference | None) -> dict[str, Any]:
+        """What names a pair that another judgement is behind as well."""
+        if other is None:
+            return {}
+        return {"id": f"{self.id}+{other.id}", "event_ids": (*self.event_ids, *other.event_ids)}
 
     def _was_chosen(self, other: Preference) -> bool:
         same = (other.user, other.prompt_ids) == (self.user, self.prompt_ids)
