@@ -95,6 +95,12 @@ def replay(
     return checks
 
 
+def discard_half_made(path: Path) -> None:
+    """Delete what a replay that was killed left beside the store at `path`: what people said lies there in the open."""
+    for left in (_again(path), path.with_name("replay.db")):  # the second: its name in older programs
+        _remove(left)
+
+
 def _again(path: Path) -> Path:
     return path.with_name(f"{path.stem}.replay.db")
 
