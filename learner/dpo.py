@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 import torch
@@ -19,9 +20,9 @@ from learner.losses import Both, DpoForm, ThumbCounts, Variant, dpo
 from learner.metrics import Measured, PairMetrics, Progress, merge, summary
 from learner.mixture import Mixture, Terms, batch_loss, drift
 from learner.prepared import PreparedStore, log_ratios
-from learner.rows import Row, batches
+from learner.rows import Batch, Row
 from learner.steps import optimiser as adamw
-from learner.steps import schedule
+from learner.steps import schedule, step
 
 __all__ = [
     "ADAPTER",
@@ -130,16 +131,12 @@ def evaluate(
     preferences: Sequence[Preference],
     settings: DpoSettings,
     store: PreparedStore,
-    adapter: str | None = ADAPTER,
 ) -> PairMetrics | None:
-    """The same measures, without training, every decided preference counting alike; None if there is none.
-
-    With `adapter` None, base against itself: accuracy 0.5 and loss log 2.
-    """
+    """The same measures, without training, every decided preference counting alike; None if there is none."""
     rows, _ = rows_of([p for p in preferences if not p.tie], settings.max_tokens)
     if not rows:
         return None
-    ratios = torch.stack(list(log_ratios(backbone, rows, store, adapter, settings.token_budget).values()))
+    ratios = torch.stack(list(log_ratios(backbone, rows, store, ADAPTER, settings.token_budget).values()))
     base = torch.zeros(len(rows))
     loss = dpo(Both(ratios[:, 0], ratios[:, 1]), Both(base, base), DpoForm(settings.beta))
     return summary([Measured(torch.ones(len(rows)), loss.losses, loss.margins, -ratios.mean(1))])
@@ -152,40 +149,52 @@ def _run(
     store: PreparedStore,
     progress: Callable[[Progress], None],
 ) -> tuple[tuple[str, ...], list[PairMetrics]]:
-    parameters = list(backbone.parameters(ADAPTER).values())
-    optimiser = adamw(parameters, settings.learning_rate)
+    optimiser = adamw(list(backbone.parameters(ADAPTER).values()), settings.learning_rate)
     optimiser.zero_grad()  # an update that was undone may have left its gradients
     plan = list(_plan([lesson.row for lesson in lessons], settings))
-    lesson_of = {lesson.row.id: lesson for lesson in lessons}
-    mean_share = sum(lesson.share for lesson in lessons) / len(lessons)
-    balance = _counts(lessons).weights()
+    course = _Course(backbone, lessons, settings, store)
     history: list[PairMetrics] = []
-    for number, step in enumerate(plan, 1):
-        began = monotonic()
-        parts = []
-        z0 = drift(backbone, [lesson_of[row.id] for row in step], store, ADAPTER, settings.token_budget)
-        terms = Terms(settings.form, settings.length_alpha, z0, balance)
-        for batch in batches(step, settings.token_budget):
-            those = [lesson_of[id] for id in batch.ids]
-            factors = [settings.mixture.of(lesson.kind) for lesson in those]
-            weights = torch.tensor(
-                [f * lesson.share / mean_share / len(step) for f, lesson in zip(factors, those, strict=True)]
-            )
-            logprobs = backbone.logprobs(batch, ADAPTER, store.states(backbone, batch))
-            loss, measured = batch_loss(logprobs, batch, those, weights, terms, store)
-            _check(measured.losses, batch.ids)
-            loss.backward()
-            parts.append(measured)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
-        _check(norm.expand(len(step)), [row.id for row in step])
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * schedule(number, len(plan))
-        optimiser.step()
-        optimiser.zero_grad()
+    for number, rows in enumerate(plan, 1):
+        began, parts = monotonic(), []
+        loss = partial(course.loss, course.terms(rows), len(rows), parts)
+        rate = settings.learning_rate * schedule(number, len(plan))
+        total = step(optimiser, rows, loss, settings.token_budget, rate, settings.grad_clip)
+        _check(torch.full((len(rows),), total), [row.id for row in rows])
         history.append(summary(parts))
-        progress(Progress(number, len(plan), history[-1], len(step) / (monotonic() - began)))
+        progress(Progress(number, len(plan), history[-1], len(rows) / (monotonic() - began)))
     first_epoch = plan[: len(plan) // settings.epochs]
-    return tuple(row.id for step in first_epoch for row in step), history
+    return tuple(row.id for rows in first_epoch for row in rows), history
+
+
+class _Course:
+    """What every step of one update shares."""
+
+    def __init__(
+        self, backbone: Backbone, lessons: Sequence[Lesson], settings: DpoSettings, store: PreparedStore
+    ) -> None:
+        self._backbone, self._settings, self._store = backbone, settings, store
+        self._lesson_of = {lesson.row.id: lesson for lesson in lessons}
+        self._mean_share = sum(lesson.share for lesson in lessons) / len(lessons)
+        self._balance = _counts(lessons).weights()
+
+    def terms(self, rows: Sequence[Row]) -> Terms:
+        """What a step's losses depend on, of the weights as they are before it."""
+        settings, those = self._settings, [self._lesson_of[row.id] for row in rows]
+        z0 = drift(self._backbone, those, self._store, ADAPTER, settings.token_budget)
+        return Terms(settings.form, settings.length_alpha, z0, self._balance)
+
+    def loss(self, terms: Terms, rows: int, parts: list[Measured], batch: Batch) -> Tensor:
+        """A batch's part of the loss of a step of so many rows; its figures are added to `parts`."""
+        those = [self._lesson_of[id] for id in batch.ids]
+        factors = [self._settings.mixture.of(lesson.kind) for lesson in those]
+        weights = torch.tensor(
+            [f * lesson.share / self._mean_share / rows for f, lesson in zip(factors, those, strict=True)]
+        )
+        logprobs = self._backbone.logprobs(batch, ADAPTER, self._store.states(self._backbone, batch))
+        loss, measured = batch_loss(logprobs, batch, those, weights, terms, self._store)
+        _check(measured.losses, batch.ids)
+        parts.append(measured)
+        return loss
 
 
 def _counts(lessons: Sequence[Lesson]) -> ThumbCounts:
@@ -204,8 +213,8 @@ def _plan(rows: Sequence[Row], settings: DpoSettings) -> Iterator[list[Row]]:
     for _ in range(settings.epochs):
         order = sorted(rows, key=lambda row: row.id)
         rng.shuffle(order)
-        for step in range(count):
-            yield order[step::count]
+        for part in range(count):
+            yield order[part::count]
 
 
 def _check(values: Tensor, ids: Sequence[str]) -> None:

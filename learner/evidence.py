@@ -35,12 +35,8 @@ def gather(
     held_out: Sequence[Preference],
     drawn: Drawn,
     settings: DpoSettings,
-    record: tuple[float, int] = (0.0, 0),
 ) -> Evidence:
-    """Measure the "policy" adapter. Greedy draws are measured at temperature 1.
-
-    `record`: the reward model's newest predictions, how many were right and how many there were.
-    """
+    """Measure the "policy" adapter. Greedy draws are measured at temperature 1."""
     decided = [p for p in held_out if not p.tie]
     seen = evaluate(backbone, decided, settings, store)
     rows = _rows(drawn.candidate, drawn.rival, settings.max_tokens)
@@ -50,11 +46,7 @@ def gather(
         [Judged(row.responses[i], rewards[row.id][i], float(ratios[row.id][i])) for row in rows]
         for i in (0, 1)
     ]
-    right, predictions = record
-    accuracy = seen.accuracy if seen else 0.0
-    return Evidence(
-        len(decided) if seen else 0, accuracy, *judged, reward_right=right, reward_predictions=predictions
-    )
+    return Evidence(len(decided) if seen else 0, seen.accuracy if seen else 0.0, *judged)
 
 
 def draw(

@@ -174,11 +174,9 @@ def judged(parts: Parts, shadow: str, preferences: list[Teaching]) -> dict[str, 
     log.info("judging %s on %d prompts against %s", shadow[:12], len(prompts), rival)
     drawn = evidence.draw(parts.sampler, shadow, rival, prompts, sampling)
     held_out = [p for p in preferences if p.held_out and isinstance(p, Preference)]
-    record = parts.store.right()
-    seen = evidence.gather(
-        parts.backbone, parts.prepared, parts.reward, held_out, drawn, _settings(config), record
-    )
-    return judge.judge(seen, config.judge)
+    seen = evidence.gather(parts.backbone, parts.prepared, parts.reward, held_out, drawn, _settings(config))
+    right, predictions = parts.store.right()
+    return judge.judge(replace(seen, reward_right=right, reward_predictions=predictions), config.judge)
 
 
 def await_decision(parts: Parts, version: str, stop: Event) -> None:

@@ -120,42 +120,25 @@ def public_listener(gate: Gate, services: Services) -> Listener:
 def private_listener(gate: Gate, services: Services) -> Listener:
     """Everything else, chat with a named policy, and reflection."""
     listener = Listener(gate, PRIVATE_BYTES)
-    listener.add(
-        chat_pb2_grpc.add_ChatServiceServicer_to_server,
-        services.private_chat,
-        chat_pb2.DESCRIPTOR,
-        "ChatService",
-    )
-    listener.add(
-        policy_pb2_grpc.add_PolicyServiceServicer_to_server,
-        services.policy,
-        policy_pb2.DESCRIPTOR,
-        "PolicyService",
-    )
-    listener.add(
-        sampler_pb2_grpc.add_SamplerServiceServicer_to_server,
-        services.sampler,
-        sampler_pb2.DESCRIPTOR,
-        "SamplerService",
-    )
-    listener.add(
-        ingest_pb2_grpc.add_IngestServiceServicer_to_server,
-        services.ingest,
-        ingest_pb2.DESCRIPTOR,
-        "IngestService",
-    )
-    listener.add(
-        admin_pb2_grpc.add_AdminServiceServicer_to_server,
-        services.admin,
-        admin_pb2.DESCRIPTOR,
-        "AdminService",
-    )
-    listener.add(
-        privacy_pb2_grpc.add_PrivacyServiceServicer_to_server,
-        services.privacy,
-        privacy_pb2.DESCRIPTOR,
-        "PrivacyService",
-    )
+    for register, servicer, module, name in (
+        (chat_pb2_grpc.add_ChatServiceServicer_to_server, services.private_chat, chat_pb2, "ChatService"),
+        (policy_pb2_grpc.add_PolicyServiceServicer_to_server, services.policy, policy_pb2, "PolicyService"),
+        (
+            sampler_pb2_grpc.add_SamplerServiceServicer_to_server,
+            services.sampler,
+            sampler_pb2,
+            "SamplerService",
+        ),
+        (ingest_pb2_grpc.add_IngestServiceServicer_to_server, services.ingest, ingest_pb2, "IngestService"),
+        (admin_pb2_grpc.add_AdminServiceServicer_to_server, services.admin, admin_pb2, "AdminService"),
+        (
+            privacy_pb2_grpc.add_PrivacyServiceServicer_to_server,
+            services.privacy,
+            privacy_pb2,
+            "PrivacyService",
+        ),
+    ):
+        listener.add(register, servicer, module.DESCRIPTOR, name)
     listener.reflect()
     return listener
 

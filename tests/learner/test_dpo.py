@@ -28,17 +28,18 @@ def train(first_layer: int = 2, settings: DpoSettings = SETTINGS, examples: list
 
 
 def test_learns_a_taste_that_carries_over_to_new_prompts():
+    fresh = pairs(40, seed=4)
+    before = evaluate(tiny_backbone(2), fresh, SETTINGS, PreparedStore())
     backbone, store, update = train()
+    after = evaluate(backbone, fresh, SETTINGS, store)
     assert (update.pairs, update.steps) == (48, 18)  # 48 pairs / 8 a step x 3 epochs
     assert update.last.loss < update.first.loss < log(2)
     assert update.last.accuracy > 0.9
-    fresh = pairs(40, seed=4)
-    before = evaluate(backbone, fresh, SETTINGS, store, adapter=None)
-    after = evaluate(backbone, fresh, SETTINGS, store)
     assert before is not None
     assert after is not None
-    assert (before.accuracy, before.margin, before.kl) == (0.5, 0, 0)  # base against itself: no opinion
-    assert before.loss == pytest.approx(log(2))
+    # A fresh adapter is base, up to the rounding of a batch, which differs by processor.
+    assert (before.margin, before.kl) == pytest.approx((0, 0), abs=1e-5)
+    assert before.loss == pytest.approx(log(2), abs=1e-5)
     assert after.accuracy > 0.85
     assert after.margin > 0.1
 

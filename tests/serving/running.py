@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import socket
@@ -151,6 +152,19 @@ class World:
         """Where every topic ends: unchanged means that nothing was written."""
         journal = self.server.replies.journal
         return {topic: journal.end(topic) for topic in ("exchanges", "feedback", "policy")}
+
+
+def hold_writes(world: World) -> asyncio.Event:
+    """From now on nothing reaches the log until the event is set."""
+    journal, durable = world.server.replies.journal, asyncio.Event()
+    write = journal.write
+
+    async def held(event: events_pb2.Event) -> int:
+        await durable.wait()
+        return await write(event)
+
+    journal.write = held
+    return durable
 
 
 async def read(call) -> Answered:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.scripted_engine import logprob
 from heliotrope.v1 import chat_pb2, common_pb2, feedback_pb2
-from tests.serving.running import ALICE, BOB, World, fails, read, refusal, request, rest, running
+from tests.serving.running import ALICE, BOB, World, fails, hold_writes, read, refusal, request, rest, running
 from tests.waiting import until_async
 
 ON = chat_pb2.COMPARISON_WISH_ON
@@ -67,14 +67,7 @@ async def test_the_start_is_in_the_log_before_the_first_token(world: World) -> N
 
 
 async def test_the_model_reads_the_prompt_while_the_start_goes_to_disk(world: World) -> None:
-    journal, durable = world.server.replies.journal, asyncio.Event()
-    write = journal.write
-
-    async def slow(event):
-        await durable.wait()
-        return await write(event)
-
-    journal.write = slow
+    durable = hold_writes(world)
     call = world.chats.Chat(request(), metadata=ALICE)
     heard = asyncio.ensure_future(call.read())
     await until_async(lambda: world.engine.running == 1)
@@ -85,14 +78,7 @@ async def test_the_model_reads_the_prompt_while_the_start_goes_to_disk(world: Wo
 
 
 async def test_an_answer_cut_before_its_start_is_on_disk_is_closed_after_it(world: World) -> None:
-    journal, durable = world.server.replies.journal, asyncio.Event()
-    write = journal.write
-
-    async def slow(event):
-        await durable.wait()
-        return await write(event)
-
-    journal.write = slow
+    durable = hold_writes(world)
     call = world.chats.Chat(request(), metadata=ALICE)
     await until_async(lambda: world.engine.running == 1)
     call.cancel()

@@ -13,7 +13,7 @@ import pytest
 from feedback.log import read_all
 from heliotrope.chat import ChatFormat, Message
 from heliotrope.v1 import events_pb2, feedback_pb2
-from tests.serving.running import ALICE, BOB, World, fails, running
+from tests.serving.running import ALICE, BOB, World, fails, hold_writes, running
 from tests.waiting import until_async
 
 SAID = "zyxwcanary"
@@ -97,14 +97,7 @@ async def test_an_end_that_waited_for_room_is_not_written_after_the_erasure(worl
 
 async def test_a_caller_who_leaves_stops_neither_the_erasure_nor_the_end_of_an_answer(world: World) -> None:
     """Cancelled while the answer that it ends waits for the disk."""
-    journal, durable = world.server.replies.journal, asyncio.Event()
-    write = journal.write
-
-    async def slow(event: events_pb2.Event) -> int:
-        await durable.wait()
-        return await write(event)
-
-    journal.write = slow
+    durable = hold_writes(world)
     chat = asyncio.create_task(world.chat(SAID))
     await until_async(lambda: world.engine.running == 1)
     call = world.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="f"), metadata=ALICE)
