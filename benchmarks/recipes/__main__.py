@@ -1,0 +1,110 @@
+"""How much a training recipe gains, and how much of that is luck: `python -m benchmarks.recipes`; JSON last.
+
+The demo without the loop. Base answers the simulated people's prompts, a crowd of each seed votes on pairs of the
+answers, every recipe trains on those votes, and its policy answers the kept prompts, judged by the hidden utility as
+the demo judges. What is drawn and trained is kept in --work: a run that was cut off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.recipes.draw import Drawer, replies
+from benchmarks.recipes.votes import DRAWS
+from deploy.demo import FILE
+from heliotrope.config import load
+from heliotrope.simulate.judging import Samples, length_control, mean_and_interval, wins_by_prompt
+from heliotrope.simulate.prompts import asked, kept
+
+
+def main() -> None:
+    """See the module."""
+    wanted = arguments()
+    for recipe in wanted.recipes:
+        load(None, changes(wanted.config, recipe))  # a wrong one is refused before anything is drawn
+    wanted.work.mkdir(parents=True, exist_ok=True)
+    base = wanted.work / "base-asked.jsonl", wanted.work / "base-kept.jsonl"
+    if not all(file.exists() for file in base):
+        asyncio.run(draw_base(wanted, *base))
+    train(wanted)
+    report = asyncio.run(judge(wanted, replies(base[1])))
+    print(json.dumps(report))
+
+
+def arguments() -> argparse.Namespace:
+    """Of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.recipes", description=__doc__)
+    add = parser.add_argument
+    add(
+        "--work", type=Path, default=Path("state/recipes"), help="folder that keeps what is drawn and trained"
+    )
+    add("--config", type=Path, default=FILE, help="what a recipe changes; default: the demo's")
+    add(
+        "--recipes",
+        nargs="+",
+        default=["demo"],
+        metavar="KEY=VALUE,KEY=VALUE",
+        help="demo: nothing is changed",
+    )
+    add("--seeds", nargs="+", type=int, default=[1, 2], help="crowds, each with votes of its own")
+    add("--votes", type=int, default=260, help="decided votes that are trained on")
+    add("--samples", type=int, default=2, help="of each policy to each kept prompt")
+    add("--tokens", type=int, default=48, help="of an answer")
+    return parser.parse_args()
+
+
+async def draw_base(wanted: argparse.Namespace, for_votes: Path, for_judging: Path) -> None:
+    """Base's answers, to be voted on and to be judged against."""
+    async with Drawer.open(wanted.tokens) as drawer:
+        await drawer.draw(for_judging, kept(), DRAWS)
+        await drawer.draw(for_votes, asked(), DRAWS)
+
+
+def train(wanted: argparse.Namespace) -> None:
+    """Every recipe on every crowd's votes: a process with one thread for each crowd, side by side."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.recipes.train",
+        "--work",
+        wanted.work,
+        "--config",
+        wanted.config,
+    ]
+    options = ["--votes", wanted.votes, "--recipes", *wanted.recipes]
+    running = [subprocess.Popen([*map(str, [*command, "--seed", seed, *options])]) for seed in wanted.seeds]
+    failed = [process.args for process in running if process.wait()]
+    if failed:
+        sys.exit(f"training failed, see above: {failed}")
+
+
+async def judge(wanted: argparse.Namespace, base: Samples) -> list[dict[str, object]]:
+    """Each policy's answers to the kept prompts against base's."""
+    found = []
+    async with Drawer.open(wanted.tokens) as drawer:
+        for recipe in wanted.recipes:
+            for seed in wanted.seeds:
+                folder = wanted.work / f"{recipe},votes={wanted.votes},seed={seed}"
+                file = folder / f"kept-{wanted.samples}.jsonl"
+                if not file.exists():
+                    await drawer.draw(file, kept(), wanted.samples, folder)
+                about = {"recipe": recipe, "seed": seed, **json.loads((folder / "figures.json").read_text())}
+                found.append(about | figures(replies(file), base))
+                print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+    return found
+
+
+def figures(ours: Samples, base: Samples) -> dict[str, object]:
+    """What the demo prints of its policy."""
+    rate, low, high = mean_and_interval(wins_by_prompt(ours, base))
+    control, *_ = mean_and_interval(length_control(base, ours))
+    return {"true_win_rate": rate, "ci95": [low, high], "length_control_win_rate": control}
+
+
+if __name__ == "__main__":
+    main()
