@@ -42,11 +42,11 @@ def gather(
     rows = _rows(drawn.candidate, drawn.rival, settings.max_tokens)
     rewards = reward.score(rows)
     ratios = log_ratios(backbone, rows, store, ADAPTER, settings.token_budget, drawn.temperature or 1.0)
-    judged = [
+    ours, theirs = (
         [Judged(row.responses[i], rewards[row.id][i], float(ratios[row.id][i])) for row in rows]
         for i in (0, 1)
-    ]
-    return Evidence(len(decided) if seen else 0, seen.accuracy if seen else 0.0, *judged)
+    )
+    return Evidence(len(decided) if seen else 0, seen.accuracy if seen else 0.0, ours, theirs)
 
 
 def draw(

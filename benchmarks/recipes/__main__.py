@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.recipes.draw import Drawer, replies
+from benchmarks.recipes.train import changes
 from benchmarks.recipes.votes import DRAWS
 from deploy.demo import FILE
 from heliotrope.config import load
