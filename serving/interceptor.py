@@ -10,13 +10,13 @@ import contextlib
 import dataclasses
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from heliotrope.errors import HeliotropeError, InvalidInput, Unavailable
+from heliotrope.errors import HeliotropeError, InvalidInput, ResourceExhausted, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +36,33 @@ class Gate:
             raise Unavailable("serving is stopping and takes no new requests; try again in a few seconds")
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of a server."""
+@dataclasses.dataclass
+class Room:
+    """The calls that one listener answers at once. most: None for no bound."""
 
-    def __init__(self, gate: Gate) -> None:
+    most: int | None
+    taken: int = 0
+
+    @contextlib.contextmanager
+    def seat(self) -> Iterator[None]:
+        """Around one call. Raises ResourceExhausted when all seats are taken."""
+        if self.taken == self.most:
+            raise ResourceExhausted(
+                f"{self.taken} calls are being answered, which is the most at once; try again in about 1 s"
+            )
+        self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of a server. max_calls: answered at once, health and reflection not counted."""
+
+    def __init__(self, gate: Gate, max_calls: int | None = None) -> None:
         self._gate = gate
+        self._room = Room(max_calls)
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
@@ -72,22 +94,27 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, behaviour: Callable, method: str) -> Callable:
         async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
             async with translated(context, method):
-                self._gate.check()
-                check_readable(request)
-                return await behaviour(request, context)
+                with self._admitted(request):
+                    return await behaviour(request, context)
 
         return call
 
     def _streaming(self, behaviour: Callable[..., AsyncIterator], method: str) -> Callable:
         async def call(request: Any, context: grpc.aio.ServicerContext) -> None:
             async with translated(context, method):
-                self._gate.check()
-                check_readable(request)
-                async with contextlib.aclosing(behaviour(request, context)) as messages:  # type: ignore[type-var]
-                    async for message in messages:
-                        await context.write(message)
+                with self._admitted(request):
+                    async with contextlib.aclosing(behaviour(request, context)) as messages:  # type: ignore[type-var]
+                        async for message in messages:
+                            await context.write(message)
 
         return call
+
+    @contextlib.contextmanager
+    def _admitted(self, request: Any) -> Iterator[None]:
+        self._gate.check()
+        check_readable(request)
+        with self._room.seat():
+            yield
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,7 +42,8 @@ PUBLIC_BYTES = 2 * 1024 * 1024
 PRIVATE_BYTES = 32 * 1024 * 1024
 PUBLIC_CALLS = 1024
 """Calls that are answered at once on the public listener: each holds memory, and who comes faster than they are answered
-is told so at once (RESOURCE_EXHAUSTED), and waits in no line that grows."""
+is told so at once (RESOURCE_EXHAUSTED), and waits in no line that grows. gRPC itself, which says it without a remedy, turns
+away beyond twice as many, health checks among them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class Listener:
     def __init__(self, gate: Gate, max_bytes: int, max_calls: int | None = None) -> None:
         options = [("grpc.max_receive_message_length", max_bytes), ("grpc.so_reuseport", 0)]
         self.server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(gate)], options=options, maximum_concurrent_rpcs=max_calls
+            interceptors=[ErrorInterceptor(gate, max_calls)],
+            options=options,
+            maximum_concurrent_rpcs=2 * max_calls if max_calls else None,
         )
         self._health = HealthServicer()
         self._names = [""]

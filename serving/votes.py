@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -53,10 +54,9 @@ class Votes:
         event.feedback_given.CopyFrom(given)
         twins = self.under_way.get(feedback_id, 0)
         self.under_way[feedback_id] = twins + 1
-        try:
-            await self.journal.commit(event)
-        finally:
-            self._ends(feedback_id)
+        commit = asyncio.ensure_future(self.journal.commit(event))
+        commit.add_done_callback(lambda _: self._ends(feedback_id))
+        await asyncio.shield(commit)  # what a caller who leaves has begun is still under way
         kept = self.journal.find(feedback_id) if twins else None
         if kept and (kept.producer_id, kept.sequence) != (event.producer_id, event.sequence):
             return Verdict(feedback_id, True, _versions(kept.feedback_given))  # its twin was committed first

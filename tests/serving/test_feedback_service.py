@@ -10,7 +10,10 @@ import grpc
 import pytest
 
 from heliotrope.v1 import chat_pb2, common_pb2, feedback_pb2
-from tests.serving.running import ALICE, BOB, World, fails, request, rest, running
+from serving.caller import Caller
+from serving.votes import Verdict, Votes
+from tests.serving.running import ALICE, BOB, World, fails, hold_writes, request, rest, running
+from tests.waiting import until_async
 
 ON = chat_pb2.COMPARISON_WISH_ON
 A_BETTER = feedback_pb2.Comparison(choice=feedback_pb2.CHOICE_A, strength=2)
@@ -102,6 +105,35 @@ async def test_of_two_at_once_exactly_one_is_recorded(world: World) -> None:
     )
     assert sorted(g.repeated for g in both) == [False] + [True] * 7
     assert len(world.events("feedback", "feedback_given")) == 1
+
+
+async def test_what_a_caller_who_left_had_begun_is_not_overwritten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call is cancelled while its event waits for the disk; the repeat says something else."""
+    give, left = Votes.give, asyncio.Event()
+
+    async def watched(votes: Votes, given: feedback_pb2.GiveFeedbackRequest, caller: Caller) -> Verdict:
+        try:
+            return await give(votes, given, caller)
+        except asyncio.CancelledError:
+            left.set()
+            raise
+
+    monkeypatch.setattr(Votes, "give", watched)
+    ticket = (await world.chat(comparison=ON)).started.feedback_ticket
+    durable = hold_writes(world)
+    gone = asyncio.create_task(world.give(ticket, request_id="vote", comparison=A_BETTER))
+    await until_async(lambda: bool(world.server.services.feedback.votes.under_way))
+    gone.cancel()
+    await left.wait()
+    other = feedback_pb2.Comparison(choice=feedback_pb2.CHOICE_B)
+    again = asyncio.create_task(world.give(ticket, request_id="vote", comparison=other))
+    await until_async(lambda: list(world.server.services.feedback.votes.under_way.values()) == [2])
+    durable.set()
+    assert (await again).repeated, "the first call's event was kept, and the repeat is told so"
+    (kept,) = world.events("feedback", "feedback_given")
+    assert kept.feedback_given.feedback.comparison == A_BETTER
 
 
 async def test_a_judgement_can_be_taken_back_once_and_only_by_its_giver(world: World) -> None:

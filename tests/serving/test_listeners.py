@@ -1,26 +1,63 @@
-"""A listener answers a bounded number of calls at once."""
+"""A listener answers a bounded number of calls at once, and says when to come back."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.interceptor import Gate
 from serving.listeners import PUBLIC_BYTES, Listener
 from tests.serving.running import fails, free_ports
+from tests.waiting import until_async
 
 
-async def test_one_call_more_than_the_listener_takes_is_refused_at_once() -> None:
-    listener, address = Listener(Gate(), PUBLIC_BYTES, max_calls=2), f"127.0.0.1:{free_ports(1)[0]}"
+class Slow:
+    """Answers only when told."""
+
+    def __init__(self) -> None:
+        self.asked, self.answer = 0, asyncio.Event()
+
+    async def wait(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        self.asked += 1
+        await self.answer.wait()
+        return request
+
+
+@pytest.fixture
+async def channel() -> AsyncIterator[tuple[grpc.aio.Channel, Slow]]:
+    """To a listener that answers two calls at once."""
+    slow, address = Slow(), f"127.0.0.1:{free_ports(1)[0]}"
+    listener = Listener(Gate(), PUBLIC_BYTES, max_calls=2)
+    handlers = {"Wait": grpc.unary_unary_rpc_method_handler(slow.wait, bytes, bytes)}
+    listener.server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Slow", handlers)])
     await listener.start(address)
     async with grpc.aio.insecure_channel(address) as channel:
-        health, asked = health_pb2_grpc.HealthStub(channel), health_pb2.HealthCheckRequest()
-        watching = [health.Watch(asked), health.Watch(asked)]
-        assert [(await call.read()).status for call in watching] == [
-            health_pb2.HealthCheckResponse.SERVING
-        ] * 2
-        async with fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "limit"):
-            await health.Check(asked)
-        for call in watching:
-            call.cancel()
+        yield channel, slow
     await listener.server.stop(0)
+
+
+async def test_one_call_too_many_is_refused_with_a_remedy_and_taken_later(
+    channel: tuple[grpc.aio.Channel, Slow],
+) -> None:
+    ask, slow = channel[0].unary_unary("/test.Slow/Wait"), channel[1]
+    first = [asyncio.ensure_future(ask(b"hello")) for _ in range(2)]
+    await until_async(lambda: slow.asked == 2)
+    async with fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "2 calls", "try again in about 1 s"):
+        await ask(b"too many")
+    slow.answer.set()
+    assert await asyncio.gather(*first) == [b"hello"] * 2
+    assert await ask(b"again") == b"again"
+
+
+async def test_health_is_told_while_all_seats_are_taken(channel: tuple[grpc.aio.Channel, Slow]) -> None:
+    ask, slow = channel[0].unary_unary("/test.Slow/Wait"), channel[1]
+    first = [asyncio.ensure_future(ask(b"hello")) for _ in range(2)]
+    await until_async(lambda: slow.asked == 2)
+    told = await health_pb2_grpc.HealthStub(channel[0]).Check(health_pb2.HealthCheckRequest())
+    assert told.status == health_pb2.HealthCheckResponse.SERVING
+    slow.answer.set()
+    await asyncio.gather(*first)
