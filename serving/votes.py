@@ -52,17 +52,25 @@ class Votes:
             feedback_id, Origin(caller, first.conversation_id, first.source, first.purpose, first.consent)
         )
         event.feedback_given.CopyFrom(given)
-        twins = self.under_way.get(feedback_id, 0)
-        self.under_way[feedback_id] = twins + 1
-        commit = asyncio.ensure_future(self.journal.commit(event))
-        commit.add_done_callback(lambda _: self._ends(feedback_id))
-        await asyncio.shield(commit)  # what a caller who leaves has begun is still under way
-        kept = self.journal.find(feedback_id) if twins else None
+        commit = asyncio.ensure_future(self._commit(event, first.conversation_id))
+        return await asyncio.shield(commit)  # what a caller who leaves has begun is done to its end
+
+    async def _commit(self, event: events_pb2.Event, conversation_id: str) -> Verdict:
+        given = event.feedback_given
+        twins = self.under_way.get(event.event_id, 0)
+        self.under_way[event.event_id] = twins + 1
+        try:
+            await self.journal.commit(event)
+        finally:
+            self._ends(event.event_id)
+        kept = self.journal.find(event.event_id) if twins else None
         if kept and (kept.producer_id, kept.sequence) != (event.producer_id, event.sequence):
-            return Verdict(feedback_id, True, _versions(kept.feedback_given))  # its twin was committed first
-        if chosen := chosen_response(request.feedback, [t.response_id for t in given.targets]):
-            self.conversations.choose(first.conversation_id, chosen)
-        return Verdict(feedback_id, False, _versions(given))
+            return Verdict(
+                event.event_id, True, _versions(kept.feedback_given)
+            )  # its twin was committed first
+        if chosen := chosen_response(given.feedback, [t.response_id for t in given.targets]):
+            self.conversations.choose(conversation_id, chosen)
+        return Verdict(event.event_id, False, _versions(given))
 
     def _ends(self, feedback_id: str) -> None:
         left = self.under_way.pop(feedback_id) - 1
@@ -85,6 +93,9 @@ class Votes:
         )
         event.feedback_retracted.feedback_event_id = target
         await self.journal.commit(event)
+        kept = self.journal.find(retraction_id)
+        if kept and (kept.producer_id, kept.sequence) != (event.producer_id, event.sequence):
+            return self._same(kept, request.request_id, target)  # its twin was committed first
         return False
 
     def _same(self, known: events_pb2.Event, request_id: str, target: str) -> bool:

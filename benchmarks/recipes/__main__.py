@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.recipes.draw import Drawer, replies
-from benchmarks.recipes.train import changes
-from benchmarks.recipes.votes import DRAWS
+from benchmarks.recipes.train import changes, place
+from benchmarks.recipes.votes import DRAWS, base_files
 from deploy.demo import FILE
 from heliotrope.config import load
 from heliotrope.simulate.judging import Samples, length_control, mean_and_interval, wins_by_prompt
@@ -29,7 +29,7 @@ def main() -> None:
     for recipe in wanted.recipes:
         load(None, changes(wanted.config, recipe))  # a wrong one is refused before anything is drawn
     wanted.work.mkdir(parents=True, exist_ok=True)
-    base = wanted.work / "base-asked.jsonl", wanted.work / "base-kept.jsonl"
+    base = base_files(wanted.work, wanted.tokens)
     if not all(file.exists() for file in base):
         asyncio.run(draw_base(wanted, *base))
     train(wanted)
@@ -77,7 +77,7 @@ def train(wanted: argparse.Namespace) -> None:
         "--config",
         wanted.config,
     ]
-    options = ["--votes", wanted.votes, "--recipes", *wanted.recipes]
+    options = ["--votes", wanted.votes, "--tokens", wanted.tokens, "--recipes", *wanted.recipes]
     running = [subprocess.Popen([*map(str, [*command, "--seed", seed, *options])]) for seed in wanted.seeds]
     failed = [process.args for process in running if process.wait()]
     if failed:
@@ -90,7 +90,7 @@ async def judge(wanted: argparse.Namespace, base: Samples) -> list[dict[str, obj
     async with Drawer.open(wanted.tokens) as drawer:
         for recipe in wanted.recipes:
             for seed in wanted.seeds:
-                folder = wanted.work / f"{recipe},votes={wanted.votes},seed={seed}"
+                folder = place(wanted, recipe, seed)
                 file = folder / f"kept-{wanted.samples}.jsonl"
                 if not file.exists():
                     await drawer.draw(file, kept(), wanted.samples, folder)

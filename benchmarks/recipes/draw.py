@@ -16,9 +16,8 @@ from heliotrope.chat import ChatFormat, Message
 from heliotrope.config import load
 from heliotrope.simulate.judging import Reply
 from learner.backbone import WEIGHTS
+from serving.build import vllm_engine
 from serving.engine import Adapter, Engine, Sampling
-from serving.engine_settings import EngineSettings
-from serving.engine_vllm import VllmEngine
 
 STREAMS = 64
 TEMPERATURE = 0.8
@@ -38,8 +37,7 @@ class Drawer:
         """With the default model, as serving starts it."""
         config = load()
         chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
-        settings = EngineSettings(config.model.folder, tuple(sorted(chat.eos_ids)), config.engine.dtype)
-        engine = VllmEngine(settings)
+        engine = vllm_engine(config, chat)
         await engine.start()
         try:
             yield cls(engine, chat, tokens)
@@ -59,7 +57,7 @@ class Drawer:
         lines = [
             json.dumps(await answer) for answer in track(answers, f"{file.name}: {len(answers)} answers")
         ]
-        file.write_text("\n".join(lines) + "\n")
+        write_whole(file, "\n".join(lines) + "\n")
         if adapter:
             await self.engine.unload(adapter)
 
@@ -83,6 +81,13 @@ class Drawer:
             "text": text,
             "finished": finish == "stop",
         }
+
+
+def write_whole(file: Path, text: str) -> None:
+    """All of it or nothing, whatever is killed: what is there is taken for finished."""
+    half = file.with_name(file.name + ".half")
+    half.write_text(text)
+    half.replace(file)
 
 
 def answers(file: Path) -> dict[str, list[dict]]:

@@ -8,43 +8,61 @@ import os
 import sys
 import tomllib
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 
 import torch
 
-from benchmarks.recipes.votes import pairs
+from benchmarks.recipes.draw import write_whole
+from benchmarks.recipes.votes import base_files, pairs
 from feedback.examples import Preference
 from heliotrope.config import Config, load
+from heliotrope.errors import ConfigError
 from learner.backbone import Backbone, LoraShape
 from learner.dpo import ADAPTER, DpoSettings, train_policy
 from learner.mixture import Mixture
 from learner.prepared import PreparedStore
 
+SECTIONS = ("lora", "dpo", "mixture")
+"""Of the configuration: what training reads."""
+
 
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser()
-    for name, kind in {"work": Path, "config": Path, "seed": int, "votes": int}.items():
+    for name, kind in {"work": Path, "config": Path, "seed": int, "votes": int, "tokens": int}.items():
         parser.add_argument(f"--{name}", type=kind, required=True)
     parser.add_argument("--recipes", nargs="+", required=True)
     wanted = parser.parse_args()
     torch.set_num_threads(1)
-    votes = pairs(wanted.work / "base-asked.jsonl", wanted.votes, wanted.seed)
+    votes = pairs(base_files(wanted.work, wanted.tokens)[0], wanted.votes, wanted.seed)
     stores: dict[int, PreparedStore] = {}
     for recipe in wanted.recipes:
-        folder = wanted.work / f"{recipe},votes={wanted.votes},seed={wanted.seed}"
+        folder = place(wanted, recipe, wanted.seed)
         if not (folder / "figures.json").exists():
             config = load(None, changes(wanted.config, recipe))
             store = stores.setdefault(config.lora.first_layer, PreparedStore(4 << 30))
             figures = train(config, votes, store, folder, wanted.seed)
-            (folder / "figures.json").write_text(json.dumps(figures))
+            write_whole(folder / "figures.json", json.dumps(figures))
 
 
 def changes(file: Path, recipe: str) -> list[str]:
     """Overrides of the configuration: the file's sections that training reads, then the recipe's."""
     data = tomllib.loads(file.read_text())
-    own = [f"{s}.{k}={v}" for s in ("lora", "dpo", "mixture") for k, v in data.get(s, {}).items()]
-    return own + ([] if recipe == "demo" else recipe.split(","))
+    own = [f"{s}.{k}={v}" for s in SECTIONS for k, v in data.get(s, {}).items()]
+    changed = [] if recipe == "demo" else recipe.split(",")
+    for change in changed:
+        if change.split(".")[0] not in SECTIONS:
+            raise ConfigError(
+                f"recipe {recipe!r}: {change!r} is not of the sections {', '.join(SECTIONS)}, which are all that training reads"
+            )
+    return own + changed
+
+
+def place(wanted: argparse.Namespace, recipe: str, seed: int) -> Path:
+    """The folder of a recipe for a crowd, named after all that its figures hang on: another setting is another folder."""
+    hangs_on = [*changes(wanted.config, recipe), f"votes={wanted.votes}", f"tokens={wanted.tokens}"]
+    return wanted.work / f"{recipe},seed={seed},{sha256(repr(hangs_on).encode()).hexdigest()[:8]}"
 
 
 def train(

@@ -14,6 +14,11 @@ DRAWS = 4
 PEOPLE = 100
 
 
+def base_files(work: Path, tokens: int) -> tuple[Path, Path]:
+    """Where base's answers of so many tokens are kept: to be voted on, and to be judged against."""
+    return work / f"base-asked-{tokens}.jsonl", work / f"base-kept-{tokens}.jsonl"
+
+
 def pairs(file: Path, count: int, seed: int) -> list[Preference]:
     """`count` decided votes of a crowd, each on a pair of its own, in an order of their own. Raises ValueError when
     fewer are decided."""

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any
 
 from heliotrope.client import AsyncClient, chat_request, comparison, feedback_request, thumb
@@ -62,17 +62,18 @@ def user_id(seed: int, person: Person) -> str:
 
 
 def visits(plan: Plan, population: Population) -> Iterator[tuple[Person, str]]:
-    """Who asks what, in order, without end. Visits to one shared prompt are by different people at first; the same
-    ones come back once the rounds of people and of shared prompts meet again."""
+    """Who asks what, in order, without end. People come in turn, and in a turn of their own to the shared prompts: a shared
+    prompt is seen by different people until all who ever come to it have been there."""
     rng = random.Random(f"visits {plan.seed}")
     own = list(asked()[plan.shared :])
     rng.shuffle(own)
-    prompts, shared = cycle(own), cycle(shared_prompts(plan.shared))
-    number = 0
-    while True:
-        from_pool = plan.shared and number % plan.shared_every == 0
-        yield population[number], next(shared) if from_pool else next(prompts)
-        number += 1
+    prompts, pool = cycle(own), shared_prompts(plan.shared)
+    for number in count():
+        turn, rest = divmod(number, plan.shared_every)
+        if pool and not rest:
+            yield population[turn], pool[turn % len(pool)]
+        else:
+            yield population[number], next(prompts)
 
 
 class Crowd:

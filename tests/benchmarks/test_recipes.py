@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.recipes.train import changes
+from benchmarks.recipes.train import changes, place
 from benchmarks.recipes.votes import pairs
 from heliotrope.config import load
+from heliotrope.errors import ConfigError
 
 GOOD = "Mix 500 g flour with 300 g water, for example in a bowl, and let your bread dough rest 2 hours."
 POOR = "It depends on various important factors and aspects of a truly fascinating and essential experience."
@@ -50,3 +52,19 @@ def test_a_recipe_changes_what_the_file_says(tmp_path: Path) -> None:
     changed = load(None, changes(file, "dpo.learning_rate=3e-3,dpo.batch_pairs=4"))
     assert (changed.lora.first_layer, changed.dpo.learning_rate, changed.dpo.batch_pairs) == (15, 3e-3, 4)
     assert load(None, changes(file, "demo")).dpo.learning_rate == 1e-3
+
+
+def test_what_training_does_not_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "demo.toml").write_text("")
+    with pytest.raises(ConfigError, match=r"learner.min_new=3.*lora, dpo, mixture"):
+        changes(tmp_path / "demo.toml", "learner.min_new=3")
+
+
+def test_another_setting_is_another_folder(tmp_path: Path) -> None:
+    file = tmp_path / "demo.toml"
+    wanted = Namespace(work=tmp_path, config=file, votes=10, tokens=48)
+    file.write_text("[dpo]\nbeta = 0.1\n")
+    before = place(wanted, "demo", 1)
+    assert place(wanted, "demo", 1) == before
+    file.write_text("[dpo]\nbeta = 0.05\n")
+    assert len({before, place(wanted, "demo", 1), place(wanted, "demo", 2)}) == 3

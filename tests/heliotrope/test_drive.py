@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tomllib
 from itertools import islice
 
 import pytest
 
+from deploy.demo import FILE, Demo
 from heliotrope.client import AsyncClient
 from heliotrope.errors import Unavailable
 from heliotrope.simulate import report
@@ -118,6 +120,15 @@ def test_the_same_seed_asks_the_same_and_kept_prompts_are_never_asked() -> None:
     assert {prompt for _, prompt in taken(1)} <= set(asked())
     people = Population(1, 7)
     assert len({user_id(1, p) for p in people.people} | {user_id(2, p) for p in people.people}) == 14
+
+
+def test_in_the_demo_each_shared_prompt_is_judged_by_people_who_differ() -> None:
+    demo = Demo.model_validate(tomllib.loads(FILE.read_text())["demo"])
+    seen: dict[str, list[str]] = {prompt: [] for prompt in shared_prompts(demo.shared)}
+    for person, prompt in islice(visits(demo.plan(), Population(1, demo.people)), demo.comparisons):
+        if prompt in seen:
+            seen[prompt].append(person.name)
+    assert all(len(people) == len(set(people)) >= 4 for people in seen.values())
 
 
 async def test_the_end_is_judged_on_kept_prompts_with_the_same_sampling_for_both() -> None:

@@ -111,29 +111,33 @@ async def test_what_a_caller_who_left_had_begun_is_not_overwritten(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first call is cancelled while its event waits for the disk; the repeat says something else."""
-    give, left = Votes.give, asyncio.Event()
+    give, left, callers = Votes.give, asyncio.Event(), []
 
     async def watched(votes: Votes, given: feedback_pb2.GiveFeedbackRequest, caller: Caller) -> Verdict:
         try:
             return await give(votes, given, caller)
         except asyncio.CancelledError:
+            callers.append(caller)
             left.set()
             raise
 
     monkeypatch.setattr(Votes, "give", watched)
-    ticket = (await world.chat(comparison=ON)).started.feedback_ticket
+    answered = await world.chat(comparison=ON)
+    ticket = answered.started.feedback_ticket
     durable = hold_writes(world)
-    gone = asyncio.create_task(world.give(ticket, request_id="vote", comparison=A_BETTER))
+    b_better = feedback_pb2.Comparison(choice=feedback_pb2.CHOICE_B)
+    gone = asyncio.create_task(world.give(ticket, request_id="vote", comparison=b_better))
     await until_async(lambda: bool(world.server.services.feedback.votes.under_way))
     gone.cancel()
     await left.wait()
-    other = feedback_pb2.Comparison(choice=feedback_pb2.CHOICE_B)
-    again = asyncio.create_task(world.give(ticket, request_id="vote", comparison=other))
+    again = asyncio.create_task(world.give(ticket, request_id="vote", comparison=A_BETTER))
     await until_async(lambda: list(world.server.services.feedback.votes.under_way.values()) == [2])
     durable.set()
     assert (await again).repeated, "the first call's event was kept, and the repeat is told so"
     (kept,) = world.events("feedback", "feedback_given")
-    assert kept.feedback_given.feedback.comparison == A_BETTER
+    assert kept.feedback_given.feedback.comparison == b_better
+    conversation = world.server.replies.conversations.find(answered.started.conversation_id, callers[0])
+    assert conversation.newest == answered.ids[1], "it goes on from the answer that was chosen"
 
 
 async def test_a_judgement_can_be_taken_back_once_and_only_by_its_giver(world: World) -> None:
