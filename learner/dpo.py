@@ -52,6 +52,7 @@ class DpoSettings:
     variant: Variant = "sigmoid"
     label_smoothing: float = 0.0
     length_alpha: float = 1.0
+    sft_weight: float = 0.0
     mixture: Mixture = field(default_factory=Mixture)
     seed: int = 1
 
@@ -181,7 +182,7 @@ class _Course:
         """What a step's losses depend on, of the weights as they are before it."""
         settings, those = self._settings, [self._lesson_of[row.id] for row in rows]
         z0 = drift(self._backbone, those, self._store, ADAPTER, settings.token_budget)
-        return Terms(settings.form, settings.length_alpha, z0, self._balance)
+        return Terms(settings.form, settings.length_alpha, z0, self._balance, settings.sft_weight)
 
     def loss(self, terms: Terms, rows: int, parts: list[Measured], batch: Batch) -> Tensor:
         """A batch's part of the loss of a step of so many rows; its figures are added to `parts`."""

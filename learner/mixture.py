@@ -31,12 +31,13 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Terms:
-    """What the losses of a step depend on besides the batch. z0, balance: of KTO."""
+    """What the losses of a step depend on besides the batch. z0, balance: of KTO. sft_weight: of a pair's chosen response."""
 
     form: DpoForm
     length_alpha: float
     z0: Tensor
     balance: tuple[float, float]
+    sft_weight: float = 0.0
 
 
 def drift(
@@ -111,6 +112,10 @@ class _Seen:
 
 
 def _pairs(seen: _Seen, terms: Terms) -> Part:
+    """DPO, and with `sft_weight` a share of SFT on what was chosen: sum_i w_i (dpo_i - sft_weight * log pi(chosen_i) / |chosen_i|).
+
+    Pang et al. 2024, arXiv 2404.19733, eq. 1 (the NLL term). The figures of each pair are those of DPO alone.
+    """
     places = seen.places("pair")
     first = seen.first[places]
     both = torch.stack([first, first + 1], 1)
@@ -122,7 +127,9 @@ def _pairs(seen: _Seen, terms: Terms) -> Part:
             desensitised(values[mine], lengths, terms.length_alpha) for values in (seen.logprobs, seen.base)
         )
     out = dpo(_both(policy), _both(reference), terms.form, seen.weights[places], _both(lengths))
-    return out.loss, places, out.losses, out.margins
+    chosen = sft(seen.policy[first], lengths[:, 0].float(), seen.weights[places])
+    loss = out.loss + terms.sft_weight * chosen.loss if terms.sft_weight else out.loss
+    return loss, places, out.losses, out.margins
 
 
 def _thumbs(seen: _Seen, terms: Terms) -> Part:

@@ -60,6 +60,9 @@ class Dpo(Section):
     """Share of labels taken to be the wrong way round; with `conservative` or `robust` only."""
     length_alpha: float = Field(default=1.0, ge=0, le=1)
     """Weight of the tokens by which one response is longer than the other; below 1 length earns less."""
+    sft_weight: float = Field(default=0.0, ge=0, le=100)
+    """Weight of the chosen response's own likelihood (SFT, nats a token) beside each pair's loss: it holds the policy to what
+    people have read, where a pair alone may make both responses unlikely."""
     learning_rate: float = Field(default=1.5e-3, gt=0, le=1)
     """Peak step of AdamW."""
     epochs: int = Field(default=1, ge=1, le=100)

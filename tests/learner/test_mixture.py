@@ -129,6 +129,23 @@ def test_length_alpha_halves_the_pull_on_the_longer_ones_tail():
     assert logprobs.grad.tolist() == pytest.approx([-0.05] * 8 + [-0.025] + [0.05] * 8)
 
 
+def test_sft_on_what_was_chosen_pulls_its_tokens_and_none_of_the_other():
+    """At base: DPO pulls each chosen token by beta / 2, SFT by its weight over the response's tokens."""
+    backbone, store = tiny_backbone(2), PreparedStore()
+    (pair,) = pairs(1)  # 9 chosen, 8 rejected tokens
+    lessons, _ = lessons_of([pair], {pair.id: 1.0}, 99)
+    store.prepare(backbone, [lessons[0].row])
+    batch = collate([lessons[0].row])
+    logprobs = store.token_reference(batch).clone().requires_grad_()
+    terms = Terms(DpoForm(0.1), 1.0, torch.zeros(()), (1.0, 1.0), sft_weight=0.9)
+    loss, measured = batch_loss(logprobs, batch, lessons, torch.ones(1), terms, store)
+    loss.backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad.tolist() == pytest.approx([-0.05 - 0.9 / 9] * 9 + [0.05] * 8)
+    assert loss.item() == pytest.approx(log(2) - 0.9 * logprobs[:9].mean().item())
+    assert measured.losses.tolist() == pytest.approx([log(2)])  # the figure is DPO's
+
+
 def test_the_reference_point_follows_the_policy():
     backbone, store, _ = train([*demonstrations(24)])
     examples = thumbs(4, seed=6)
