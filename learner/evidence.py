@@ -46,7 +46,9 @@ def gather(
         [Judged(row.responses[i], rewards[row.id][i], float(ratios[row.id][i])) for row in rows]
         for i in (0, 1)
     )
-    return Evidence(len(decided) if seen else 0, seen.accuracy if seen else 0.0, ours, theirs)
+    if seen is None:
+        return Evidence(0, 0.0, ours, theirs)
+    return Evidence(len(decided), seen.accuracy, ours, theirs, held_out_kl=seen.kl)
 
 
 def draw(

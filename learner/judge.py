@@ -54,6 +54,8 @@ class Evidence:
     """How many of the reward model's newest predictions were right when made, no opinion counting half."""
     reward_predictions: int = 0
     """How many of them there were."""
+    held_out_kl: float = 0.0
+    """Mean log base(y) − log candidate(y) of the held-out pairs' responses, nats a response."""
 
 
 def judge(evidence: Evidence, settings: Settings) -> dict[str, Gate]:
@@ -62,6 +64,7 @@ def judge(evidence: Evidence, settings: Settings) -> dict[str, Gate]:
         "held_out_accuracy": held_out_accuracy,
         "reward_win_rate": reward_win_rate,
         "kl": kl_to_base,
+        "held_out_kl": kl_from_base,
         "length": length_drift,
         "repetition": repetition,
     }
@@ -115,6 +118,20 @@ def kl_to_base(evidence: Evidence, settings: Settings) -> Gate:
     if not math.isfinite(kl):
         return Gate("error", figures, "the log-ratio is not finite")
     return Gate("pass" if kl <= settings.max_kl else "fail", figures)
+
+
+def kl_from_base(evidence: Evidence, settings: Settings) -> Gate:
+    """How unlikely the candidate has made what people have read, against the same budget: log base(y) − log candidate(y)
+    of held-out responses, nats a response; where base wrote them an estimate of KL(base ‖ candidate).
+
+    A loss on pairs can make both responses unlikely: accuracy does not show it (docs/maths.md, "When both fall").
+    """
+    if evidence.held_out_pairs < settings.min_held_out:
+        return Gate("inconclusive", {"pairs": evidence.held_out_pairs}, "too few held-out pairs")
+    figures = {"nats": evidence.held_out_kl, "budget": settings.max_kl, "pairs": evidence.held_out_pairs}
+    if not math.isfinite(evidence.held_out_kl):
+        return Gate("error", figures, "the log-ratio is not finite")
+    return Gate("pass" if evidence.held_out_kl <= settings.max_kl else "fail", figures)
 
 
 def length_drift(evidence: Evidence, settings: Settings) -> Gate:

@@ -121,7 +121,7 @@ class Judge(Section):
     min_held_out: int = Field(default=8, ge=1)
     """With fewer held-out preferences the accuracy gate is inconclusive."""
     max_kl: float = Field(default=30, gt=0)
-    """Largest mean KL to base, nats a response."""
+    """Largest mean KL to base, nats a response: of the candidate's samples, and of held-out responses the other way round."""
     max_length_ratio: float = Field(default=2.0, gt=1)
     """Mean length may change by at most this factor against the parent, either way."""
     max_repetition: float = Field(default=0.3, gt=0, le=1)

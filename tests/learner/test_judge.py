@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from heliotrope.settings.learner import Judge
@@ -81,8 +83,30 @@ def test_unequal_samples_are_an_error_not_a_crash():
     assert gates["reward_win_rate"].verdict == "error" and not j.passed(gates)
 
 
+@pytest.mark.parametrize(
+    ("pairs", "nats", "verdict"),
+    [
+        (8, 30.0, "pass"),
+        (8, 30.1, "fail"),
+        (8, -3.0, "pass"),
+        (7, 99.0, "inconclusive"),
+        (8, float("nan"), "error"),
+    ],
+)
+def test_a_candidate_that_makes_unlikely_what_people_read_is_refused(pairs, nats, verdict):
+    """However well it orders it: both responses of each pair may have fallen."""
+    seen = replace(evidence(pairs, accuracy=1.0), held_out_kl=nats)
+    gate = j.judge(seen, SETTINGS)["held_out_kl"]
+    assert gate.verdict == verdict
+    assert j.passed({**j.judge(evidence(), SETTINGS), "held_out_kl": gate}) == (
+        verdict in ("pass", "inconclusive")
+    )
+
+
 @pytest.mark.parametrize("verdict", ["fail", "error"])
-@pytest.mark.parametrize("name", ["held_out_accuracy", "reward_win_rate", "kl", "length", "repetition"])
+@pytest.mark.parametrize(
+    "name", ["held_out_accuracy", "reward_win_rate", "kl", "held_out_kl", "length", "repetition"]
+)
 def test_any_gate_can_veto(name, verdict):
     gates = j.judge(evidence(), SETTINGS)
     assert j.passed(gates)

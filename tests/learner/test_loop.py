@@ -85,7 +85,14 @@ def test_an_update_publishes_a_whole_traced_judged_version(build_parts: Build, l
     assert (manifest.version, manifest.parent, manifest.algorithm) == ("policy-v1", "policy-v0", "dpo")
     assert set(manifest.example_ids) == trained and len(preferences) == COUNT > len(trained)
     assert manifest.log_positions == log.end("exchanges") | log.end("feedback")
-    assert set(manifest.verdict) == {"held_out_accuracy", "reward_win_rate", "kl", "length", "repetition"}
+    assert set(manifest.verdict) == {
+        "held_out_accuracy",
+        "reward_win_rate",
+        "kl",
+        "held_out_kl",
+        "length",
+        "repetition",
+    }
     assert manifest.metrics["accuracy"] > 0.5 and manifest.config["dpo"]["epochs"] == 3
     assert manifest.envelope["base_digest"] == manifest.base_digest == parts.chat.envelope.base_digest
 
