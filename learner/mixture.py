@@ -128,8 +128,7 @@ def _pairs(seen: _Seen, terms: Terms) -> Part:
         )
     out = dpo(_both(policy), _both(reference), terms.form, seen.weights[places], _both(lengths))
     chosen = sft(seen.policy[first], lengths[:, 0].float(), seen.weights[places])
-    loss = out.loss + terms.sft_weight * chosen.loss if terms.sft_weight else out.loss
-    return loss, places, out.losses, out.margins
+    return out.loss + terms.sft_weight * chosen.loss, places, out.losses, out.margins
 
 
 def _thumbs(seen: _Seen, terms: Terms) -> Part:

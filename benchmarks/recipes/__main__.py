@@ -12,6 +12,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.recipes.draw import Drawer, replies
@@ -19,7 +20,8 @@ from benchmarks.recipes.train import changes, place
 from benchmarks.recipes.votes import DRAWS, base_files
 from deploy.demo import FILE
 from heliotrope.config import load
-from heliotrope.simulate.judging import Samples, length_control, mean_and_interval, wins_by_prompt
+from heliotrope.simulate import report
+from heliotrope.simulate.judging import Samples
 from heliotrope.simulate.prompts import asked, kept
 
 
@@ -33,8 +35,7 @@ def main() -> None:
     if not all(file.exists() for file in base):
         asyncio.run(draw_base(wanted, *base))
     train(wanted)
-    report = asyncio.run(judge(wanted, replies(base[1])))
-    print(json.dumps(report))
+    print(json.dumps(asyncio.run(judge(wanted, replies(base[1])))))
 
 
 def arguments() -> argparse.Namespace:
@@ -95,16 +96,9 @@ async def judge(wanted: argparse.Namespace, base: Samples) -> list[dict[str, obj
                 if not file.exists():
                     await drawer.draw(file, kept(), wanted.samples, folder)
                 about = {"recipe": recipe, "seed": seed, **json.loads((folder / "figures.json").read_text())}
-                found.append(about | figures(replies(file), base))
+                found.append(about | asdict(report.judge(base, replies(file))))
                 print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     return found
-
-
-def figures(ours: Samples, base: Samples) -> dict[str, object]:
-    """What the demo prints of its policy."""
-    rate, low, high = mean_and_interval(wins_by_prompt(ours, base))
-    control, *_ = mean_and_interval(length_control(base, ours))
-    return {"true_win_rate": rate, "ci95": [low, high], "length_control_win_rate": control}
 
 
 if __name__ == "__main__":
