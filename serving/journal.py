@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -35,13 +35,14 @@ class Origin:
 @dataclass
 class Journal:
     """One producer's hand on the log. store: what it wrote, on this machine. write: makes events durable before it
-    returns (group commit). pulse: beats at every commit."""
+    returns (group commit). pulse: beats at every commit. under_way: how many calls are committing an event id."""
 
     store: Store
     write: Callable[[events_pb2.Event], Awaitable[int]]
     clock: Callable[[], float] = time.time
     pulse: Pulse = field(default_factory=Pulse)
     owed: deque[events_pb2.Event] = field(default_factory=lambda: deque(maxlen=MAX_OWED))
+    under_way: Counter[str] = field(default_factory=Counter)
 
     def event(self, event_id: str, origin: Origin) -> events_pb2.Event:
         """An event of now without its content; producer and sequence are stamped as it is committed."""
@@ -58,6 +59,21 @@ class Journal:
         await self._settle()
         self.pulse.beat()
         return position
+
+    async def commit_once(self, event: events_pb2.Event) -> events_pb2.Event:
+        """Commit what a caller may send again before the first call has ended. The event that the log keeps under its id: this
+        very one, or what a call that came before it said. Looked up only where there was one: nobody else writes this log."""
+        twins = self.under_way[event.event_id]
+        self.under_way[event.event_id] += 1
+        try:
+            await self.commit(event)
+        finally:
+            self.under_way[event.event_id] -= 1
+            if not self.under_way[event.event_id]:
+                del self.under_way[event.event_id]
+        kept = self.find(event.event_id) if twins else None
+        first = kept and (kept.producer_id, kept.sequence) != (event.producer_id, event.sequence)
+        return kept if kept and first else event
 
     async def close_late(self, event: events_pb2.Event) -> None:
         """Commit the end of a response; kept for later, and said so, when the log has no room for it now."""

@@ -59,15 +59,19 @@ class Privacy:
     async def set_consent(self, caller: Caller, request_id: str, may_learn: bool) -> bool:
         """Record what a person allows; True when this request_id had done so before."""
         id = event_id(caller.user, check_request_id(request_id), "consent")
-        if known := self.journal.find(id):
-            if known.consent_changed.may_learn != may_learn:
-                raise AlreadyExists(f"request_id {request_id!r} said the contrary; use a new one")
-            return True
         event = self.journal.event(id, Origin(caller, consent=may_learn))
         event.consent_changed.may_learn = may_learn
-        await self.journal.commit(event)
-        self.fold(event)
-        return False
+        kept = self.journal.find(id) or await asyncio.shield(asyncio.ensure_future(self._decide(event)))
+        if kept.consent_changed.may_learn != may_learn:
+            raise AlreadyExists(f"request_id {request_id!r} said the contrary; use a new one")
+        return kept is not event
+
+    async def _decide(self, event: Event) -> Event:
+        """What is in the log counts at once, whether or not the caller is still there."""
+        kept = await self.journal.commit_once(event)
+        if kept is event:
+            self.fold(event)
+        return kept
 
     async def forget(self, person: Caller, request_id: str) -> str:
         """Ask for a person's erasure and carry out serving's part; the erasure's id. Durable when it returns.

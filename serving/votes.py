@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from heliotrope.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied
 from heliotrope.identity import event_id
@@ -28,14 +28,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Votes:
-    """Takes judgements. tokens_sent: of a response in flight, None when it is complete. under_way: how many calls are
-    committing an event id: only they can have a twin, as nobody else writes this log."""
+    """Takes judgements. tokens_sent: of a response in flight, None when it is complete."""
 
     journal: Journal
     tickets: Tickets
     conversations: Conversations
     tokens_sent: Callable[[str], int | None]
-    under_way: dict[str, int] = field(default_factory=dict)
 
     async def give(self, request: feedback_pb2.GiveFeedbackRequest, caller: Caller) -> Verdict:
         """Commit a judgement durably. Raises as FeedbackService.GiveFeedback says; then nothing was changed."""
@@ -56,26 +54,13 @@ class Votes:
         return await asyncio.shield(commit)  # what a caller who leaves has begun is done to its end
 
     async def _commit(self, event: events_pb2.Event, conversation_id: str) -> Verdict:
-        given = event.feedback_given
-        twins = self.under_way.get(event.event_id, 0)
-        self.under_way[event.event_id] = twins + 1
-        try:
-            await self.journal.commit(event)
-        finally:
-            self._ends(event.event_id)
-        kept = self.journal.find(event.event_id) if twins else None
-        if kept and (kept.producer_id, kept.sequence) != (event.producer_id, event.sequence):
-            return Verdict(
-                event.event_id, True, _versions(kept.feedback_given)
-            )  # its twin was committed first
+        kept = await self.journal.commit_once(event)
+        given = kept.feedback_given
+        if kept is not event:
+            return Verdict(event.event_id, True, _versions(given))
         if chosen := chosen_response(given.feedback, [t.response_id for t in given.targets]):
             self.conversations.choose(conversation_id, chosen)
         return Verdict(event.event_id, False, _versions(given))
-
-    def _ends(self, feedback_id: str) -> None:
-        left = self.under_way.pop(feedback_id) - 1
-        if left:
-            self.under_way[feedback_id] = left
 
     async def retract(self, request: feedback_pb2.RetractFeedbackRequest, caller: Caller) -> bool:
         """Commit that a judgement is taken back; True when this request_id had done so before."""
@@ -92,11 +77,8 @@ class Votes:
             retraction_id, Origin(caller, given.conversation_id, given.source, given.purpose, given.consent)
         )
         event.feedback_retracted.feedback_event_id = target
-        await self.journal.commit(event)
-        kept = self.journal.find(retraction_id)
-        if kept and (kept.producer_id, kept.sequence) != (event.producer_id, event.sequence):
-            return self._same(kept, request.request_id, target)  # its twin was committed first
-        return False
+        kept = await self.journal.commit_once(event)
+        return kept is not event and self._same(kept, request.request_id, target)
 
     def _same(self, known: events_pb2.Event, request_id: str, target: str) -> bool:
         if known.feedback_retracted.feedback_event_id != target:

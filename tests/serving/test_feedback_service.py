@@ -127,11 +127,11 @@ async def test_what_a_caller_who_left_had_begun_is_not_overwritten(
     durable = hold_writes(world)
     b_better = feedback_pb2.Comparison(choice=feedback_pb2.CHOICE_B)
     gone = asyncio.create_task(world.give(ticket, request_id="vote", comparison=b_better))
-    await until_async(lambda: bool(world.server.services.feedback.votes.under_way))
+    await until_async(lambda: bool(world.server.replies.journal.under_way))
     gone.cancel()
     await left.wait()
     again = asyncio.create_task(world.give(ticket, request_id="vote", comparison=A_BETTER))
-    await until_async(lambda: list(world.server.services.feedback.votes.under_way.values()) == [2])
+    await until_async(lambda: list(world.server.replies.journal.under_way.values()) == [2])
     durable.set()
     assert (await again).repeated, "the first call's event was kept, and the repeat is told so"
     (kept,) = world.events("feedback", "feedback_given")

@@ -12,7 +12,9 @@ import pytest
 
 from feedback.log import read_all
 from heliotrope.chat import ChatFormat, Message
+from heliotrope.errors import AlreadyExists
 from heliotrope.v1 import events_pb2, feedback_pb2
+from serving.caller import Caller
 from tests.serving.running import ALICE, BOB, World, fails, hold_writes, running
 from tests.waiting import until_async
 
@@ -117,3 +119,24 @@ async def test_a_repeated_request_leaves_what_was_said_since(world: World) -> No
     await forget(world)
     again = await world.chat("and?", conversation_id=later.started.conversation_id)
     assert again.started.conversation_id == later.started.conversation_id
+
+
+async def test_a_withdrawal_counts_though_its_caller_left_and_its_repeat_said_the_contrary(
+    world: World,
+) -> None:
+    privacy = world.server.services.feedback.privacy
+    person, durable = Caller("default", "a" * 32), hold_writes(world)
+    gone = asyncio.create_task(privacy.set_consent(person, "r", may_learn=False))
+    await until_async(lambda: bool(privacy.journal.under_way))
+    gone.cancel()
+    contrary = asyncio.create_task(privacy.set_consent(person, "r", may_learn=True))
+    same = asyncio.create_task(privacy.set_consent(person, "r", may_learn=False))
+    await until_async(lambda: list(privacy.journal.under_way.values()) == [3])
+    durable.set()
+    with pytest.raises(AlreadyExists, match="contrary"):
+        await contrary
+    assert await same, "repeated"
+    assert not privacy.allows(person)
+    (kept,) = world.events("feedback", "consent_changed")
+    assert kept.consent_changed.may_learn is False
+    assert not privacy.journal.under_way
