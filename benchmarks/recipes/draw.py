@@ -53,10 +53,11 @@ class Drawer:
             await self.engine.load(adapter)
         work = [(prompt, number) for number in range(count) for prompt in prompts]
         room = asyncio.Semaphore(STREAMS)
-        answers = [asyncio.create_task(self._answer(*one, adapter, room)) for one in work]
-        lines = [
-            json.dumps(await answer) for answer in track(answers, f"{file.name}: {len(answers)} answers")
-        ]
+        async with asyncio.TaskGroup() as group:  # one that fails ends the others
+            answers = [group.create_task(self._answer(*one, adapter, room)) for one in work]
+            lines = [
+                json.dumps(await answer) for answer in track(answers, f"{file.name}: {len(work)} answers")
+            ]
         write_whole(file, "\n".join(lines) + "\n")
         if adapter:
             await self.engine.unload(adapter)

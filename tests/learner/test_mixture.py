@@ -13,6 +13,7 @@ from learner.dpo import DpoSettings, train_policy
 from learner.examples import rows_of
 from learner.lessons import lessons_of
 from learner.losses import DpoForm
+from learner.metrics import Measured
 from learner.mixture import Mixture, Terms, batch_loss, drift
 from learner.prepared import PreparedStore, log_ratios
 from learner.rows import collate, make_row
@@ -49,6 +50,19 @@ def raised(backbone, store, count: int = 20) -> float:
     """By how much new chosen responses have risen over new rejected ones, nats."""
     ratios = log_ratios(backbone, rows_of(pairs(count, seed=4), 99)[0], store, "policy")
     return float(torch.stack([r[0] - r[1] for r in ratios.values()]).mean())
+
+
+def one_pair_at_base(terms: Terms) -> tuple[torch.Tensor, torch.Tensor, Measured]:
+    """Of a pair of 9 chosen and 8 rejected tokens: base's log-probabilities with the loss's gradient, and the loss."""
+    backbone, store = tiny_backbone(2), PreparedStore()
+    (pair,) = pairs(1)
+    lessons, _ = lessons_of([pair], {pair.id: 1.0}, 99)
+    store.prepare(backbone, [lessons[0].row])
+    batch = collate([lessons[0].row])
+    logprobs = store.token_reference(batch).clone().requires_grad_()
+    loss, measured = batch_loss(logprobs, batch, lessons, torch.ones(1), terms, store)
+    loss.backward()
+    return logprobs, loss, measured
 
 
 def test_thumbs_alone_teach_the_taste():
@@ -117,29 +131,15 @@ def test_the_weights_of_kinds_scale_their_gradients():
 
 
 def test_length_alpha_halves_the_pull_on_the_longer_ones_tail():
-    backbone, store = tiny_backbone(2), PreparedStore()
-    (pair,) = pairs(1)  # 9 chosen, 8 rejected tokens
-    lessons, _ = lessons_of([pair], {pair.id: 1.0}, 99)
-    store.prepare(backbone, [lessons[0].row])
-    batch = collate([lessons[0].row])
-    logprobs = store.token_reference(batch).clone().requires_grad_()
-    terms = Terms(DpoForm(0.1), 0.5, torch.zeros(()), (1.0, 1.0))
-    batch_loss(logprobs, batch, lessons, torch.ones(1), terms, store)[0].backward()
+    logprobs, _, _ = one_pair_at_base(Terms(DpoForm(0.1), 0.5, torch.zeros(()), (1.0, 1.0)))
     assert logprobs.grad is not None
     assert logprobs.grad.tolist() == pytest.approx([-0.05] * 8 + [-0.025] + [0.05] * 8)
 
 
 def test_sft_on_what_was_chosen_pulls_its_tokens_and_none_of_the_other():
     """At base: DPO pulls each chosen token by beta / 2, SFT by its weight over the response's tokens."""
-    backbone, store = tiny_backbone(2), PreparedStore()
-    (pair,) = pairs(1)  # 9 chosen, 8 rejected tokens
-    lessons, _ = lessons_of([pair], {pair.id: 1.0}, 99)
-    store.prepare(backbone, [lessons[0].row])
-    batch = collate([lessons[0].row])
-    logprobs = store.token_reference(batch).clone().requires_grad_()
     terms = Terms(DpoForm(0.1), 1.0, torch.zeros(()), (1.0, 1.0), sft_weight=0.9)
-    loss, measured = batch_loss(logprobs, batch, lessons, torch.ones(1), terms, store)
-    loss.backward()
+    logprobs, loss, measured = one_pair_at_base(terms)
     assert logprobs.grad is not None
     assert logprobs.grad.tolist() == pytest.approx([-0.05 - 0.9 / 9] * 9 + [0.05] * 8)
     assert loss.item() == pytest.approx(log(2) - 0.9 * logprobs[:9].mean().item())
