@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from learner.backbone import Backbone
+from learner.lessons import Lesson
 from learner.losses import (
     Both,
     DpoForm,
@@ -28,7 +29,8 @@ from learner.losses import (
     reference_point,
     sft,
 )
-from learner.prepared import sum_by_response
+from learner.mixture import Terms, batch_loss
+from learner.prepared import PreparedStore, sum_by_response
 from learner.rows import Row, collate
 from tests.learner.tiny_llama import VOCABULARY, tiny_backbone
 
@@ -137,6 +139,20 @@ def test_dpo_is_trls(
     judge = trl.trainer(trl.DPOTrainer, model, tmp_path, with_reference=True, **settings, **length)
     theirs = trl.loss_and_gradients(judge, as_pairs(rows))
     assert_same(our_dpo(backbone, rows, DpoForm(0.3, variant, flips), alpha), theirs)
+
+
+@pytest.mark.slow
+def test_dpo_with_sft_is_trls(backbone: Backbone, rows: list[Row], tmp_path: Path, quiet: None) -> None:
+    """All chosen responses have 6 tokens: TRL's mean over tokens is then the mean over responses, which is ours."""
+    batch, store = collate(rows), PreparedStore()
+    store.prepare(backbone, rows)
+    terms = Terms(DpoForm(0.3), 1.0, torch.zeros(()), (1.0, 1.0), sft_weight=0.7)
+    lessons, weights = [Lesson(row, "pair", 1.0) for row in rows], torch.full((len(rows),), 1 / len(rows))
+    loss, _ = batch_loss(backbone.logprobs(batch, "policy"), batch, lessons, weights, terms, store)
+    settings = {"beta": 0.3, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.7]}
+    model = trl.with_adapter(backbone, tmp_path)
+    judge = trl.trainer(trl.DPOTrainer, model, tmp_path, with_reference=True, **settings)
+    assert_same(ours(backbone, loss), trl.loss_and_gradients(judge, as_pairs(rows)))
 
 
 @pytest.mark.parametrize(
