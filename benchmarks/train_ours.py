@@ -65,7 +65,7 @@ class Side:
         for number, part in enumerate(plan, 1):
             make = LOSSES[self.job.task](self.backbone, store, net, part)
             rate = self.job.learning_rate * schedule(number, len(plan))
-            losses.append(step(adam, part, make, self.job.token_budget, rate))
+            losses.append(step(adam, part, make, self.job.token_budget, rate).loss)
         self.net = net
         return sum(losses) / len(losses), tuple(row.id for row in rows)
 

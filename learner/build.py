@@ -15,6 +15,7 @@ from heliotrope.config import Config
 from heliotrope.registry import Registry
 from learner.backbone import Backbone, LoraShape
 from learner.behaviour import Recorder
+from learner.curves import Curves
 from learner.dpo import ADAPTER, Progress
 from learner.inbox import Inbox
 from learner.loop import PARENT, Parts
@@ -47,7 +48,7 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         **config.reward.model_dump(exclude={"layers"}),
     )
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
-    secrets = ServingSecrets(config.serving.private_address)
+    secrets, store = ServingSecrets(config.serving.private_address), Store(config.paths.learner)
     return Parts(
         config=config,
         chat=chat,
@@ -60,7 +61,8 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         prepared=prepared,
         reward=RewardModel(backbone, prepared, reward),
         secrets=secrets,
-        store=Store(config.paths.learner),
+        store=store,
+        curves=Curves(config.paths.learner / "curves", store),
         sampler=Sampler(config.serving.private_address),
         registry=Registry(config.paths.registry),
         recorder=Recorder(backbone, chat),

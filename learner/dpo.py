@@ -81,6 +81,10 @@ class PolicyUpdate:
     """See `learner.staleness.Staleness`."""
     effective: float = 1.0
     """See `learner.staleness.Staleness`."""
+    age: float = 0.0
+    """Mean age of the examples by their shares, seconds."""
+    history: tuple[Progress, ...] = ()
+    """Every step."""
 
 
 class NotFinite(ModelError):
@@ -123,8 +127,11 @@ def train_policy(
         backbone.load_state(ADAPTER, before)
         raise
     steps = len(history) // settings.epochs
-    first, last = merge(history[:steps]), merge(history[-steps:])
-    return PolicyUpdate(first, last, len(lessons), len(history), monotonic() - began, order, refused)
+    first, last = (merge([at.metrics for at in part]) for part in (history[:steps], history[-steps:]))
+    seconds = monotonic() - began
+    return PolicyUpdate(
+        first, last, len(lessons), len(history), seconds, order, refused, history=tuple(history)
+    )
 
 
 def evaluate(
@@ -149,20 +156,21 @@ def _run(
     settings: DpoSettings,
     store: PreparedStore,
     progress: Callable[[Progress], None],
-) -> tuple[tuple[str, ...], list[PairMetrics]]:
+) -> tuple[tuple[str, ...], list[Progress]]:
     optimiser = adamw(list(backbone.parameters(ADAPTER).values()), settings.learning_rate)
     optimiser.zero_grad()  # an update that was undone may have left its gradients
     plan = list(_plan([lesson.row for lesson in lessons], settings))
     course = _Course(backbone, lessons, settings, store)
-    history: list[PairMetrics] = []
+    history: list[Progress] = []
     for number, rows in enumerate(plan, 1):
         began, parts = monotonic(), []
         loss = partial(course.loss, course.terms(rows), len(rows), parts)
         rate = settings.learning_rate * schedule(number, len(plan))
-        total = step(optimiser, rows, loss, settings.token_budget, rate, settings.grad_clip)
-        _check(torch.full((len(rows),), total), [row.id for row in rows])
-        history.append(summary(parts))
-        progress(Progress(number, len(plan), history[-1], len(rows) / (monotonic() - began)))
+        taken = step(optimiser, rows, loss, settings.token_budget, rate, settings.grad_clip)
+        _check(torch.full((len(rows),), taken.loss + taken.grad_norm), [row.id for row in rows])
+        speed = len(rows) / (monotonic() - began)
+        history.append(Progress(number, len(plan), summary(parts), speed, taken.grad_norm))
+        progress(history[-1])
     first_epoch = plan[: len(plan) // settings.epochs]
     return tuple(row.id for rows in first_epoch for row in rows), history
 

@@ -39,11 +39,16 @@ def gather(
     """Measure the "policy" adapter. Greedy draws are measured at temperature 1."""
     decided = [p for p in held_out if not p.tie]
     seen = evaluate(backbone, decided, settings, store)
-    rows = _rows(drawn.candidate, drawn.rival, settings.max_tokens)
+    rows, said = _rows(drawn.candidate, drawn.rival, settings.max_tokens)
     rewards = reward.score(rows)
     ratios = log_ratios(backbone, rows, store, ADAPTER, settings.token_budget, drawn.temperature or 1.0)
     ours, theirs = (
-        [Judged(row.responses[i], rewards[row.id][i], float(ratios[row.id][i])) for row in rows]
+        [
+            Judged(
+                row.responses[i], rewards[row.id][i], float(ratios[row.id][i]), sum(said[row.id][i].logprobs)
+            )
+            for row in rows
+        ]
         for i in (0, 1)
     )
     if seen is None:
@@ -67,9 +72,12 @@ def draw(
         sampler.release(candidate)
 
 
-def _rows(candidate: Sequence[Sample], parent: Sequence[Sample], max_tokens: int) -> list[Row]:
-    """One row a prompt with both samples. Samples that are empty, or too long to train on, are left out."""
-    rows = []
+def _rows(
+    candidate: Sequence[Sample], parent: Sequence[Sample], max_tokens: int
+) -> tuple[list[Row], dict[str, tuple[Sample, Sample]]]:
+    """One row a prompt with both samples, and the two by the row's id. Samples that are empty, or too long to train on, are
+    left out."""
+    rows, said = [], {}
     for ours, theirs in zip(candidate, parent, strict=True):
         if ours.prompt_ids != theirs.prompt_ids:
             raise HeliotropeError(
@@ -81,4 +89,5 @@ def _rows(candidate: Sequence[Sample], parent: Sequence[Sample], max_tokens: int
         if size <= max_tokens:
             id = f"judged-{hash((ours.prompt_ids, ours.token_ids, theirs.token_ids)):x}"
             rows.append(make_row(id, ours.prompt_ids, (ours.token_ids, theirs.token_ids), max_tokens))
-    return rows
+            said[id] = (ours, theirs)
+    return rows, said

@@ -38,6 +38,8 @@ class Judged:
     """The reward model's score; only differences under one prompt mean anything."""
     log_ratio: float
     """log candidate(y) − log base(y), nats over the response, by the trainer."""
+    logprob: float = 0.0
+    """log-probability under who said it, nats over the response, as served."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def judge(evidence: Evidence, settings: Settings) -> dict[str, Gate]:
         "held_out_kl": kl_from_base,
         "length": length_drift,
         "repetition": repetition,
+        "entropy": entropy,
     }
     return {name: _safely(gate, evidence, settings) for name, gate in gates.items()}
 
@@ -159,6 +162,18 @@ def repetition(evidence: Evidence, settings: Settings) -> Gate:
     )
 
 
+def entropy(evidence: Evidence, settings: Settings) -> Gate:
+    """Entropy of the candidate, nats a token, against its parent's: who always says the same has little.
+
+    −Σ log π(y) / Σ |y| over a policy's own samples estimates it without bias but for the ratio's.
+    """
+    ours, theirs = (_entropy(samples) for samples in (evidence.candidate, evidence.parent))
+    figures = {"nats": ours, "parent": theirs, "least": settings.min_entropy}
+    if not (evidence.candidate and theirs > 0):
+        return Gate("inconclusive", figures, "no samples to compare")
+    return Gate("pass" if ours >= settings.min_entropy * theirs else "fail", figures)
+
+
 def repeated_share(ids: Sequence[int], n: int = 4) -> float:
     """Share of n-grams of `ids` that stand earlier in it too, 0 to 1; 0 when it is shorter than n."""
     grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
@@ -190,6 +205,11 @@ def _beats_a_coin(right: float, predictions: int) -> bool:
 
 def _mean_length(samples: Sequence[Judged]) -> float:
     return sum(len(s.token_ids) for s in samples) / len(samples) if samples else 0.0
+
+
+def _entropy(samples: Sequence[Judged]) -> float:
+    tokens = sum(len(s.token_ids) for s in samples)
+    return -sum(s.logprob for s in samples) / tokens if tokens else 0.0
 
 
 def _safely(gate: Callable[[Evidence, Settings], Gate], evidence: Evidence, settings: Settings) -> Gate:

@@ -24,6 +24,7 @@ from heliotrope.v1.common_pb2 import Sampling
 from learner import evidence, judge, publish, rewards
 from learner.backbone import Backbone
 from learner.behaviour import Recorder
+from learner.curves import Curves
 from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_policy
 from learner.examples import Preference, weights
 from learner.inbox import Inbox
@@ -61,6 +62,7 @@ class Parts:
     reward: RewardModel
     secrets: ServingSecrets
     store: Store
+    curves: Curves
     sampler: Sampler
     registry: Registry
     recorder: Recorder
@@ -141,6 +143,7 @@ def update(parts: Parts, known: list[Teaching], parent: str = "", without: Witho
     parts.reward.published(frozen)
     parts.inbox.settle(preferences)
     parts.prepared.retain(row_ids(preferences))
+    parts.curves.record(version.name, trained.history, metrics)
     return version
 
 
@@ -159,7 +162,7 @@ def train(parts: Parts, parent: str, preferences: list[Teaching], now: float) ->
     done = train_policy(
         parts.backbone, preferences, aged.shares, _settings(config), parts.prepared, parts.progress
     )
-    return replace(done, drift=aged.drift, effective=aged.effective)
+    return replace(done, drift=aged.drift, effective=aged.effective, age=_age(preferences, aged.shares, now))
 
 
 def judged(parts: Parts, shadow: str, preferences: list[Teaching]) -> dict[str, judge.Gate]:
@@ -250,6 +253,11 @@ def _shares(preferences: list[Teaching], now: float, config: Config) -> list[flo
     settings = config.learner
     half_life = settings.half_life_days * 86400
     return weights(preferences, now, half_life, settings.votes_per_person, settings.person_share)
+
+
+def _age(preferences: list[Teaching], shares: Sequence[float], now: float) -> float:
+    """Mean age of what is learned from, seconds, by its share."""
+    return sum(s * (now - p.time) for p, s in zip(preferences, shares, strict=True)) / (sum(shares) or 1.0)
 
 
 def _trainer(parts: Parts) -> Trainer:

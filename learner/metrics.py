@@ -39,6 +39,8 @@ class Progress:
     """Of the step's examples, before the step learned from them."""
     pairs_per_second: float
     """Examples of any kind."""
+    grad_norm: float
+    """Of the whole gradient, before it was clipped."""
 
 
 @dataclass(frozen=True)

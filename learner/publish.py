@@ -123,6 +123,7 @@ def metrics(
         "refused": len(trained.refused),
         "drift": trained.drift,
         "effective": trained.effective,
+        "age": trained.age,
     }
     if prequential is not None:
         found["reward_accuracy"] = prequential

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from math import exp, log1p
+from math import exp, isfinite, log1p
 from pathlib import Path
 
 import torch
@@ -208,5 +208,6 @@ class RewardModel:
 
         rate = s.learning_rate * min(1.0, (self.net.steps + 1) / WARM_STEPS)
         step(self.net.adam, [row for _, row in examples], loss, s.token_budget, rate)
-        margins = {e.id: said[e.id] for e, _ in new if isinstance(e, Preference) and not e.tie}
+        asked = [e.id for e, _ in new if isinstance(e, Preference) and not e.tie]
+        margins = {id: said[id] for id in asked if isfinite(said[id])}
         return [Prediction(id, m, log1p(exp(-abs(m))) + max(-m, 0.0), len(old)) for id, m in margins.items()]

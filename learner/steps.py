@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
 
 from learner.rows import Batch, Row, batches
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One optimiser step: the sum of its batches' losses before it, nats, and the gradient's norm before it was clipped."""
+
+    loss: float
+    grad_norm: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether it was taken at all."""
+        return isfinite(self.loss) and isfinite(self.grad_norm)
 
 
 def schedule(step: int, steps: int) -> float:
@@ -28,25 +43,23 @@ def step(
     token_budget: int,
     learning_rate: float,
     grad_clip: float = 1.0,
-) -> float:
-    """One optimiser step; the sum of the batches' losses before it, nats.
+) -> Taken:
+    """One optimiser step.
 
-    `loss` gives a batch's part of the step's loss: shares of one step sum to one over its batches. A gradient that is
-    not finite leaves the parameters as they were, and the result is not finite either.
+    `loss` gives a batch's part of the step's loss: shares of one step sum to one over its batches. A loss or gradient that
+    is not finite leaves the parameters as they were.
     """
     parts = []
     for batch in batches(rows, token_budget):
         part = loss(batch)
         part.backward()
         parts.append(part.detach())
-    total = torch.stack(parts).sum()
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, grad_clip)
+    taken = Taken(float(torch.stack(parts).sum()), float(norm))
     for group in optimiser.param_groups:
         group["lr"] = learning_rate
-    if bool((total + norm).isfinite()):
+    if taken.finite:
         optimiser.step()
-    else:
-        total = total * float("nan")
     optimiser.zero_grad()
-    return float(total)
+    return taken

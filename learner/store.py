@@ -1,4 +1,4 @@
-"""The learner's own file: what the reward model predicted before it learned, in order.
+"""The learner's own file: what the reward model predicted before it learned, in order, and the steps of each version's training.
 
 What was trained on, and how far the log was read, is in each version's manifest: READY is the commit. A kill before it
 loses nothing but work, and after it repeats nothing.
@@ -7,7 +7,7 @@ loses nothing but work, and after it repeats nothing.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from sqlite_utils import Database
 
 from learner.reward import Prediction
 
+STEP_FIGURES = ("loss", "accuracy", "margin", "kl", "grad_norm", "pairs_per_second")
+
 
 class Store:
-    """Predictions in SQLite. One process writes."""
+    """Predictions and steps in SQLite. One process writes."""
 
     def __init__(self, folder: Path):
         """Open, or make, `learner.db` in `folder`."""
@@ -28,10 +30,22 @@ class Store:
         self._database = Database(connection)
         columns = {"id": str, "margin": float, "loss": float, "seen": int}
         self._database.table("predictions").create(columns, pk="id", if_not_exists=True)
+        columns = {"version": str, "step": int} | dict.fromkeys(STEP_FIGURES, float)
+        self._database.table("steps").create(columns, pk=("version", "step"), if_not_exists=True)
 
     def record(self, predictions: Sequence[Prediction]) -> None:
         """Keep each preference's first prediction; a repeat after a restart changes nothing."""
         self._database.table("predictions").insert_all((asdict(p) for p in predictions), ignore=True)
+
+    def record_steps(self, version: str, steps: Mapping[int, Mapping[str, float]]) -> None:
+        """Keep the figures of a version's steps, by name; of STEP_FIGURES, those that there are."""
+        rows = ({"version": version, "step": step, **figures} for step, figures in steps.items())
+        self._database.table("steps").upsert_all(rows, pk=("version", "step"))
+
+    def steps(self, version: str) -> list[dict[str, float]]:
+        """The steps of a version's training in order."""
+        table = self._database.table("steps")
+        return list(table.rows_where("version = ?", (version,), order_by="step"))
 
     def accuracy(self, last: int = 200) -> float | None:
         """Share of the newest predictions that were right when they were made; None before the first."""

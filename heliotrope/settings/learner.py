@@ -126,3 +126,5 @@ class Judge(Section):
     """Mean length may change by at most this factor against the parent, either way."""
     max_repetition: float = Field(default=0.3, gt=0, le=1)
     """Largest mean share of repeated 4-grams in a sample."""
+    min_entropy: float = Field(default=0.25, ge=0, le=1)
+    """Least entropy of the candidate's samples, as a share of the parent's."""

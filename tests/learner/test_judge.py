@@ -12,8 +12,8 @@ from learner import judge as j
 SETTINGS = Judge()
 
 
-def sample(ids=(1, 2, 3, 4, 5), log_ratio=1.0, reward=0.0) -> j.Judged:
-    return j.Judged(tuple(ids), reward, log_ratio)
+def sample(ids=(1, 2, 3, 4, 5), log_ratio=1.0, reward=0.0, logprob=-5.0) -> j.Judged:
+    return j.Judged(tuple(ids), reward, log_ratio, logprob)
 
 
 def evidence(pairs=10, accuracy=1.0, candidate=None, parent=None) -> j.Evidence:
@@ -103,9 +103,18 @@ def test_a_candidate_that_makes_unlikely_what_people_read_is_refused(pairs, nats
     )
 
 
+@pytest.mark.parametrize(("logprob", "verdict"), [(-1.25, "pass"), (-1.2, "fail")])
+def test_a_policy_that_always_says_the_same_is_refused(logprob, verdict):
+    """The parent has 5 nats over 5 tokens, 1 a token; a quarter of it is enough."""
+    gate = j.entropy(evidence(candidate=[sample(logprob=logprob)] * 8), SETTINGS)
+    assert (gate.verdict, gate.figures["nats"]) == (verdict, pytest.approx(-logprob / 5))
+    assert gate.figures["parent"] == 1.0
+    assert j.entropy(evidence(parent=[sample(logprob=0.0)] * 8), SETTINGS).verdict == "inconclusive"
+
+
 @pytest.mark.parametrize("verdict", ["fail", "error"])
 @pytest.mark.parametrize(
-    "name", ["held_out_accuracy", "reward_win_rate", "kl", "held_out_kl", "length", "repetition"]
+    "name", ["held_out_accuracy", "reward_win_rate", "kl", "held_out_kl", "length", "repetition", "entropy"]
 )
 def test_any_gate_can_veto(name, verdict):
     gates = j.judge(evidence(), SETTINGS)
