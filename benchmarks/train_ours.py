@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import nan
 from pathlib import Path
 from time import perf_counter
 
@@ -65,7 +66,8 @@ class Side:
         for number, part in enumerate(plan, 1):
             make = LOSSES[self.job.task](self.backbone, store, net, part)
             rate = self.job.learning_rate * schedule(number, len(plan))
-            losses.append(step(adam, part, make, self.job.token_budget, rate).loss)
+            taken = step(adam, part, make, self.job.token_budget, rate)
+            losses.append(taken.loss if taken.finite else nan)
         self.net = net
         return sum(losses) / len(losses), tuple(row.id for row in rows)
 

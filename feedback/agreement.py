@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-from feedback.cases import source_name
-from feedback.votes import Person, Votes, judged, person
-from heliotrope.v1 import common_pb2, feedback_pb2
-from heliotrope.v1.events_pb2 import Event
+from feedback.examples import Preference, TokenIds
 
-TokenIds = tuple[int, ...]
-Pair = tuple[str, frozenset[TokenIds]]
+FEWEST = 30
+"""Pairs of people under which agreement says nothing of flips: its standard error is then 0.09 or more."""
+MOST_FLIPS = 0.4
+"""What is believed of flips at most: at one half a vote says nothing, and robust DPO divides by 1 − 2 ε."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Counts behind two shares; a share of nothing is None.
+    """Counts behind the shares; a share of nothing is None.
 
     pairs: pairs of different people who both picked on one item; agreed: those who picked the same answer.
     repeats: times that one person picked again on an item shown again; flips: those where the pick was another one.
@@ -39,52 +39,39 @@ class Agreement:
         """flips / repeats: 0 is steady, 0.5 is chance."""
         return self.flips / self.repeats if self.repeats else None
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """By name, those that there are."""
+        found = {"agreement": self.agreement, "flip_rate": self.flip_rate, "label_flips": self.label_flips}
+        return {name: share for name, share in found.items() if share is not None}
 
-def agreement(events: Iterable[Event], sources: Collection[str]) -> Agreement:
-    """Agreement between people and flip rate, from events alone.
+    @property
+    def label_flips(self) -> float | None:
+        """ε, the chance that a vote is the wrong way round, of one taste and independent slips: two people agree when neither
+        or both slip, a = (1 − ε)² + ε², so ε = (1 − √(2a − 1)) / 2, at most 0.4. None with fewer than 30 pairs of people.
+
+        What people differ in counts as slips too: to a policy that has one taste for all it is.
+        """
+        if self.agreement is None or self.pairs < FEWEST:
+            return None
+        return min(MOST_FLIPS, (1 - math.sqrt(max(0.0, 2 * self.agreement - 1))) / 2)
+
+
+def agreement(preferences: Iterable[Preference]) -> Agreement:
+    """Of the comparisons among these.
 
     agreement = Σ over items of pairs of people with the same pick / Σ over items of pairs of people. An item is an
     `item_id` with two very answers (compared by token ids, as each showing has its own response ids and sides). A
-    person's pick on an item is the one at their first showing; ties, both bad and skip are no picks. flip rate = share
-    of consecutive showings of one item to one person with another pick. A vote that was changed on the same showing
-    counts once, as its last; retracted votes, evaluation and sources not named do not count.
+    person's pick on an item is the one at their first showing; ties are no picks, and neither is what follows from a
+    ranking, a correction or a grade. flip rate = share of consecutive showings of one item to one person with another pick.
     """
-    votes, answers = Votes(), dict[str, TokenIds]()
-    for event in events:
-        if event.WhichOneof("what") == "response_served":
-            served = event.response_served
-            answers[served.response_id] = tuple(served.response_token_ids)
-        else:
-            votes.add(event)
-    picks: dict[Pair, dict[Person, list[TokenIds]]] = defaultdict(lambda: defaultdict(list))
-    for vote in votes.standing():
-        if (found := _pick(vote, answers, sources)) is not None:
-            item, picked = found
-            picks[item][person(vote)].append(picked)
+    picks: dict[tuple[str, frozenset[TokenIds]], dict[str, list[TokenIds]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for p in sorted(preferences, key=lambda p: (p.time, p.id)):
+        if p.item_id and not p.tie and p.id == p.event_ids[0]:
+            picks[p.item_id, frozenset((p.chosen_ids, p.rejected_ids))][p.user].append(p.chosen_ids)
     return _count([list(people.values()) for people in picks.values()])
-
-
-def _pick(
-    vote: Event, answers: dict[str, TokenIds], sources: Collection[str]
-) -> tuple[Pair, TokenIds] | None:
-    """The item and the picked answer, or None when the judgement is no pick on a shared item."""
-    given = vote.feedback_given
-    if (
-        not given.item_id
-        or vote.purpose == common_pb2.PURPOSE_EVALUATION
-        or source_name(vote.source) not in sources
-    ):
-        return None
-    side = {
-        feedback_pb2.CHOICE_A: common_pb2.SIDE_A,
-        feedback_pb2.CHOICE_B: common_pb2.SIDE_B,
-    }.get(given.feedback.comparison.choice)
-    if side is None or len(given.targets) != 2 or any(name not in answers for name in judged(vote)):
-        return None
-    swapped = given.targets[0].side == common_pb2.SIDE_B
-    place = int((side == common_pb2.SIDE_B) != swapped)
-    shown = [answers[name] for name in judged(vote)]
-    return (given.item_id, frozenset(shown)), shown[place]
 
 
 def _count(items: list[list[list[TokenIds]]]) -> Agreement:

@@ -74,17 +74,15 @@ def learn(config: Config, stop: Event) -> None:
     from learner.build import build
     from learner.erasure import heed
     from learner.loop import recover, run
-    from learner.progress import Show
+    from learner.progress import show
     from learner.verbs import own
 
     with own(config):
-        show = Show()
         parts = build(config, show)
         try:
             recover(parts, stop)
             run(parts, stop, heed)
         finally:
-            show.close()
             parts.close()
 
 

@@ -10,6 +10,7 @@ import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -32,13 +33,16 @@ class Curves:
 
     def record(self, version: str, history: Sequence[Progress], metrics: Mapping[str, float]) -> None:
         """Of a version that is published. What cannot be written is said, and costs nothing but curves."""
-        try:
-            steps = {at.step: _figures(at) for at in history}
-            self._store.record_steps(version, steps)
-            self._write(version, steps)
-            self._write(VERSIONS, {number(version): metrics})
-        except (OSError, sqlite3.Error) as error:
-            log.warning("the curves of %s are not kept: %s", version, error)
+        steps = {at.step: _figures(at) for at in history}
+        for write in (
+            partial(self._store.record_steps, version, steps),
+            partial(self._write, version, steps),
+            partial(self._write, VERSIONS, {number(version): metrics}),
+        ):
+            try:
+                write()
+            except (OSError, RuntimeError, sqlite3.Error) as error:  # RuntimeError: no thread for a writer
+                log.warning("the curves of %s are not kept: %s", version, error)
 
     def _write(self, run: str, points: Mapping[int, Mapping[str, float]]) -> None:
         with SummaryWriter(str(self._folder / run)) as writer:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from feedback.examples import Example, Preference
+from heliotrope.config import Config
 from heliotrope.errors import FailedPrecondition, ModelError
 from learner.backbone import Backbone
 from learner.examples import rows_of
@@ -55,6 +56,15 @@ class DpoSettings:
     sft_weight: float = 0.0
     mixture: Mixture = field(default_factory=Mixture)
     seed: int = 1
+
+    @classmethod
+    def of(cls, config: Config, flips: float = 0.0) -> DpoSettings:
+        """As configured. flips: what `dpo.label_smoothing = "agreement"` stands for."""
+        values = config.dpo.model_dump()
+        if values["label_smoothing"] == "agreement":
+            values["label_smoothing"] = flips
+        mixture = Mixture(**config.mixture.model_dump())
+        return cls(**values, mixture=mixture, seed=config.learner.seed)
 
     @property
     def form(self) -> DpoForm:
@@ -167,7 +177,7 @@ def _run(
         loss = partial(course.loss, course.terms(rows), len(rows), parts)
         rate = settings.learning_rate * schedule(number, len(plan))
         taken = step(optimiser, rows, loss, settings.token_budget, rate, settings.grad_clip)
-        _check(torch.full((len(rows),), taken.loss + taken.grad_norm), [row.id for row in rows])
+        _check(torch.tensor([taken.finite] * len(rows)), [row.id for row in rows])
         speed = len(rows) / (monotonic() - began)
         history.append(Progress(number, len(plan), summary(parts), speed, taken.grad_norm))
         progress(history[-1])
@@ -201,7 +211,7 @@ class _Course:
         )
         logprobs = self._backbone.logprobs(batch, ADAPTER, self._store.states(self._backbone, batch))
         loss, measured = batch_loss(logprobs, batch, those, weights, terms, self._store)
-        _check(measured.losses, batch.ids)
+        _check(measured.losses.isfinite(), batch.ids)
         parts.append(measured)
         return loss
 
@@ -226,8 +236,8 @@ def _plan(rows: Sequence[Row], settings: DpoSettings) -> Iterator[list[Row]]:
             yield order[part::count]
 
 
-def _check(values: Tensor, ids: Sequence[str]) -> None:
-    bad = [id for id, fine in zip(ids, values.isfinite().tolist(), strict=True) if not fine]
+def _check(finite: Tensor, ids: Sequence[str]) -> None:
+    bad = [id for id, fine in zip(ids, finite.tolist(), strict=True) if not fine]
     if bad:
         raise NotFinite(
             f"update stopped and undone: loss or gradient not finite in examples {', '.join(bad)}"

@@ -163,14 +163,15 @@ def repetition(evidence: Evidence, settings: Settings) -> Gate:
 
 
 def entropy(evidence: Evidence, settings: Settings) -> Gate:
-    """Entropy of the candidate, nats a token, against its parent's: who always says the same has little.
+    """Entropy of the candidate's samples, nats a token, against its parent's: one step must not take most of it away.
 
-    −Σ log π(y) / Σ |y| over a policy's own samples estimates it without bias but for the ratio's.
+    −Σ log π(y) / Σ |y|, as served: an estimate of the policy's entropy at the sampling temperature; of greedy draws only of how
+    sure it is of them.
     """
+    if not (evidence.candidate and evidence.parent):
+        return Gate("inconclusive", {"prompts": 0}, "no fresh prompts")
     ours, theirs = (_entropy(samples) for samples in (evidence.candidate, evidence.parent))
     figures = {"nats": ours, "parent": theirs, "least": settings.min_entropy}
-    if not (evidence.candidate and theirs > 0):
-        return Gate("inconclusive", figures, "no samples to compare")
     return Gate("pass" if ours >= settings.min_entropy * theirs else "fail", figures)
 
 
@@ -208,8 +209,8 @@ def _mean_length(samples: Sequence[Judged]) -> float:
 
 
 def _entropy(samples: Sequence[Judged]) -> float:
-    tokens = sum(len(s.token_ids) for s in samples)
-    return -sum(s.logprob for s in samples) / tokens if tokens else 0.0
+    tokens = sum(len(s.token_ids) for s in samples) or 1
+    return -sum(s.logprob for s in samples) / tokens
 
 
 def _safely(gate: Callable[[Evidence, Settings], Gate], evidence: Evidence, settings: Settings) -> Gate:

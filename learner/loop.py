@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Event
 
+from feedback.agreement import Agreement, agreement
 from feedback.log import Positions
 from feedback.teachings import Teaching
 from heliotrope.chat import ChatFormat
@@ -29,7 +30,6 @@ from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_poli
 from learner.examples import Preference, weights
 from learner.inbox import Inbox
 from learner.lessons import lessons_of, row_ids
-from learner.mixture import Mixture
 from learner.prepared import PreparedStore
 from learner.rehearsal import learned_by, lesson
 from learner.reward import RewardModel
@@ -113,6 +113,11 @@ def judgements(examples: Sequence[Teaching]) -> list[Judgement]:
     return [e for e in examples if isinstance(e, Judgement)]
 
 
+def shared(examples: Sequence[Teaching]) -> Agreement:
+    """How far people agree, on what several of them were shown."""
+    return agreement(e for e in examples if isinstance(e, Preference))
+
+
 def update(parts: Parts, known: list[Teaching], parent: str = "", without: Without = NOBODY) -> PolicyVersion:
     """One turn of the loop: a judged, published version. parent: what to start from; empty: what is live. without: whose
     examples are left out.
@@ -123,7 +128,6 @@ def update(parts: Parts, known: list[Teaching], parent: str = "", without: Witho
     positions, now = dict(parts.inbox.positions), time.time()
     parent = parent or parts.inbox.live
     start_from(parts, parent)
-    pairs = [p for p in preferences if isinstance(p, Preference)]
     said = judgements(preferences)
     rewards.keep(parts.reward, said, parts.inbox.erased, now)
     parts.store.record(parts.reward.learn(said, now))
@@ -136,7 +140,8 @@ def update(parts: Parts, known: list[Teaching], parent: str = "", without: Witho
     shadow = parts.registry.publish_shadow(publish.stage(backbone, behaviour, unjudged))
     gates = judged(parts, shadow.digest, preferences)
 
-    metrics = publish.metrics(trained, len(pairs), parts.store.accuracy(), gates)
+    pairs = sum(isinstance(p, Preference) for p in preferences)
+    metrics = publish.metrics(trained, pairs, parts.store.accuracy(), gates) | shared(preferences).figures
     manifest = publish.manifest(origin, config, parts.chat, gates, metrics)
     frozen = parts.reward.freeze(rewards.folder(parts.registry))
     version = parts.registry.publish(publish.stage(backbone, behaviour, manifest))
@@ -159,9 +164,8 @@ def train(parts: Parts, parent: str, preferences: list[Teaching], now: float) ->
     log.info(
         "training from %s on %d of %d examples", parent, sum(s > 0 for s in aged.shares), len(preferences)
     )
-    done = train_policy(
-        parts.backbone, preferences, aged.shares, _settings(config), parts.prepared, parts.progress
-    )
+    settings = DpoSettings.of(config, shared(preferences).label_flips or 0.0)
+    done = train_policy(parts.backbone, preferences, aged.shares, settings, parts.prepared, parts.progress)
     return replace(done, drift=aged.drift, effective=aged.effective, age=_age(preferences, aged.shares, now))
 
 
@@ -177,7 +181,8 @@ def judged(parts: Parts, shadow: str, preferences: list[Teaching]) -> dict[str, 
     log.info("judging %s on %d prompts against %s", shadow[:12], len(prompts), rival)
     drawn = evidence.draw(parts.sampler, shadow, rival, prompts, sampling)
     held_out = [p for p in preferences if p.held_out and isinstance(p, Preference)]
-    seen = evidence.gather(parts.backbone, parts.prepared, parts.reward, held_out, drawn, _settings(config))
+    settings = DpoSettings.of(config)
+    seen = evidence.gather(parts.backbone, parts.prepared, parts.reward, held_out, drawn, settings)
     right, predictions = parts.store.right()
     return judge.judge(replace(seen, reward_right=right, reward_predictions=predictions), config.judge)
 
@@ -263,8 +268,3 @@ def _age(preferences: list[Teaching], shares: Sequence[float], now: float) -> fl
 def _trainer(parts: Parts) -> Trainer:
     dpo = parts.config.dpo
     return Trainer(parts.backbone, parts.prepared, parts.registry, PARENT, dpo.max_tokens, dpo.token_budget)
-
-
-def _settings(config: Config) -> DpoSettings:
-    mixture = Mixture(**config.mixture.model_dump())
-    return DpoSettings(**config.dpo.model_dump(), mixture=mixture, seed=config.learner.seed)

@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import logging
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+import sys
+from typing import TextIO
 
 from learner.dpo import Progress
 
 log = logging.getLogger("heliotrope.learner")
 
+WIDTH = 24
+"""Of the bar, in characters."""
 
-class Show:
-    """Called after each step; of one training at a time."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
-        self._bar: Bar | None = None
-
-    def __call__(self, at: Progress) -> None:
-        """A step is done."""
-        m = at.metrics
-        figures = f"loss {m.loss:.4f}, accuracy {m.accuracy:.2f}, margin {m.margin:.3f}, {at.pairs_per_second:.1f} pairs/s"
-        if not self._console.is_terminal:
-            log.info("step %d/%d: %s", at.step, at.steps, figures)
-            return
-        if at.step == 1:
-            self.close()  # of a training that did not come to its end
-        self._bar = self._bar or self._begin(at.steps)
-        self._bar.update(self._bar.task_ids[0], completed=at.step, figures=figures)
-        if at.step == at.steps:
-            self.close()
-
-    def close(self) -> None:
-        """Leave the terminal as it is."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
-
-    def _begin(self, steps: int) -> Bar:
-        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        bar = Bar(*columns, TextColumn("{task.fields[figures]}"), console=self._console)
-        bar.add_task("training", total=steps, figures="")
-        bar.start()
-        return bar
+def show(at: Progress, out: TextIO = sys.stderr) -> None:
+    """Say that a step is done. The bar is one line that is written over: a training that ends early leaves nothing behind."""
+    m = at.metrics
+    figures = f"step {at.step}/{at.steps}: loss {m.loss:.4f}, accuracy {m.accuracy:.2f}, margin {m.margin:.3f}, {at.pairs_per_second:.1f} pairs/s"
+    if not out.isatty():
+        log.info("%s", figures)
+        return
+    done = round(WIDTH * at.step / at.steps)
+    end = "\n" if at.step == at.steps else ""
+    out.write(f"\rtraining [{'#' * done}{'.' * (WIDTH - done)}] {figures}{end}")
+    out.flush()

@@ -6,6 +6,7 @@ that what was learned first is not forgotten (replay). docs/experiments.md compa
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from learner.reward_loss import Judgement, RewardForm, generosity, judged_loss
 from learner.reward_net import REWARD, RewardNet
 from learner.rows import Batch, Row, batches
 from learner.steps import step
+
+log = logging.getLogger("heliotrope.learner")
 
 REBUILD_SHARE = 0.1
 """Share of what was learned whose withdrawal makes the model start again from what stands."""
@@ -207,7 +210,11 @@ class RewardModel:
             return part
 
         rate = s.learning_rate * min(1.0, (self.net.steps + 1) / WARM_STEPS)
-        step(self.net.adam, [row for _, row in examples], loss, s.token_budget, rate)
+        taken = step(self.net.adam, [row for _, row in examples], loss, s.token_budget, rate)
+        if not taken.finite:
+            log.warning(
+                "the reward model left out a step, not finite: %s", ", ".join(e.id for e, _ in examples)
+            )
         asked = [e.id for e, _ in new if isinstance(e, Preference) and not e.tie]
         margins = {id: said[id] for id in asked if isfinite(said[id])}
         return [Prediction(id, m, log1p(exp(-abs(m))) + max(-m, 0.0), len(old)) for id, m in margins.items()]

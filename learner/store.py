@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database
 
@@ -40,9 +41,11 @@ class Store:
     def record_steps(self, version: str, steps: Mapping[int, Mapping[str, float]]) -> None:
         """Keep the figures of a version's steps, by name; of STEP_FIGURES, those that there are."""
         rows = ({"version": version, "step": step, **figures} for step, figures in steps.items())
-        self._database.table("steps").upsert_all(rows, pk=("version", "step"))
+        with self._database.conn:
+            self._database.table("steps").delete_where("version = ?", (version,))
+            self._database.table("steps").insert_all(rows)
 
-    def steps(self, version: str) -> list[dict[str, float]]:
+    def steps(self, version: str) -> list[dict[str, Any]]:
         """The steps of a version's training in order."""
         table = self._database.table("steps")
         return list(table.rows_where("version = ?", (version,), order_by="step"))
@@ -54,7 +57,7 @@ class Store:
 
     def right(self, last: int = 200) -> tuple[float, int]:
         """How many of the newest predictions were right, no opinion counting half, and how many there were."""
-        sql = "SELECT margin FROM predictions ORDER BY rowid DESC LIMIT ?"
+        sql = "SELECT margin FROM predictions WHERE margin IS NOT NULL ORDER BY rowid DESC LIMIT ?"
         margins = [row[0] for row in self._database.execute(sql, (last,))]
         return sum(0.5 if margin == 0 else float(margin > 0) for margin in margins), len(margins)
 

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from heliotrope.config import Config, load
 from heliotrope.errors import ConfigError
 from learner.backbone import Backbone, LoraShape
 from learner.dpo import ADAPTER, DpoSettings, train_policy
-from learner.mixture import Mixture
 from learner.prepared import PreparedStore
 
 SECTIONS = ("lora", "dpo", "mixture")
@@ -72,9 +71,7 @@ def train(
     torch.manual_seed(seed)
     backbone = Backbone.load(config.model.folder, LoraShape(**config.lora.model_dump()))
     backbone.reset(ADAPTER, seed)
-    settings = DpoSettings(
-        **config.dpo.model_dump(), mixture=Mixture(**config.mixture.model_dump()), seed=seed
-    )
+    settings = replace(DpoSettings.of(config), seed=seed)
 
     def progress(at: object) -> None:
         print(f"{folder.name}: {at}", file=sys.stderr, flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -56,8 +56,9 @@ class Dpo(Section):
     """Strength of the pull to the reference, 1 / nats; IPO's tau."""
     variant: Literal["sigmoid", "conservative", "robust", "ipo"] = "sigmoid"
     """Loss on pairs: `conservative` and `robust` allow for wrong labels, `ipo` for too sure ones (docs/maths.md)."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """Share of labels taken to be the wrong way round; with `conservative` or `robust` only."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | Literal["agreement"] = 0.0
+    """Share of labels taken to be the wrong way round; with `conservative` or `robust` only. "agreement": as estimated from
+    how far people agree on shared items, 0 until enough have judged some."""
     length_alpha: float = Field(default=1.0, ge=0, le=1)
     """Weight of the tokens by which one response is longer than the other; below 1 length earns less."""
     sft_weight: float = Field(default=0.0, ge=0, le=100)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
-from feedback.agreement import Agreement, agreement
+import pytest
+
+from feedback.agreement import Agreement
+from feedback.agreement import agreement as of_preferences
+from feedback.join import Joiner
 from heliotrope.v1 import common_pb2
 from tests.feedback.join_events import CHOICES, Event, compared, header, judgement, pair, retracted, served
 
 GOOD, POOR = range(100, 120), range(200, 240)
+
+
+def agreement(events: Iterable[Event], sources: set[str]) -> Agreement:
+    joiner = Joiner(sources, 0.0)
+    for event in events:
+        joiner.add(event)
+    return of_preferences(joiner.preferences())
 
 
 def showing(
@@ -59,3 +71,16 @@ def test_only_picks_on_shared_items_by_accepted_people_count() -> None:
         == 0
     )
     assert agreement([], {"human"}).agreement is None
+
+
+@pytest.mark.parametrize(
+    ("agreed", "flips"),
+    [(68, 0.2), (100, 0.0), (52, 0.4), (40, 0.4)],  # 0.68 = 0.8² + 0.2²; 0.52 = 0.6² + 0.4²
+)
+def test_how_many_votes_are_the_wrong_way_round_follows_from_agreement(agreed: int, flips: float) -> None:
+    assert Agreement(100, agreed, 0, 0).label_flips == pytest.approx(flips)
+
+
+def test_few_shared_votes_say_nothing_of_flips() -> None:
+    assert Agreement(29, 20, 0, 0).label_flips is None
+    assert Agreement(0, 0, 0, 0).label_flips is None

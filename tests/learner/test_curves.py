@@ -8,12 +8,11 @@ import math
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from learner.curves import Curves
 from learner.metrics import PairMetrics, Progress
-from learner.progress import Show
+from learner.progress import show
 from learner.store import Store
 
 
@@ -40,8 +39,8 @@ def test_each_version_is_a_run_and_all_of_them_one_more(tmp_path: Path) -> None:
     assert scalars(tmp_path / "curves/versions", "kl/nats") == [(1, 3.0), (2, 4.0)]
     kept = store.steps("policy-v1")
     assert [(row["step"], row["loss"], row["accuracy"]) for row in kept] == [(1, 0.7, None), (2, 0.35, None)]
-    curves.record("policy-v1", steps(), {})
-    assert len(store.steps("policy-v1")) == 2, "made again it is the same version"
+    curves.record("policy-v1", steps(1), {})
+    assert len(store.steps("policy-v1")) == 1, "made again, nothing of before is left"
 
 
 def test_curves_that_cannot_be_written_do_not_undo_a_version(
@@ -55,20 +54,21 @@ def test_curves_that_cannot_be_written_do_not_undo_a_version(
     assert len(store.steps("policy-v1")) == 2
 
 
-def test_a_terminal_gets_a_bar_that_ends_with_the_training() -> None:
-    out = io.StringIO()
-    show = Show(Console(file=out, force_terminal=True, width=140))
-    for at in steps(3)[:2]:
-        show(at)  # a training that was undone on its way
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar_that_is_written_over() -> None:
+    out = Terminal()
     for at in steps(3):
-        show(at)
-    assert "3/3" in out.getvalue() and "loss 0.2333" in out.getvalue()
-    assert out.getvalue().count("\x1b[?25l") == out.getvalue().count("\x1b[?25h") == 2, (
-        "the cursor comes back"
-    )
+        show(at, out)
+    lines = out.getvalue().split("\r")
+    assert [line.count("#") for line in lines] == [0, 8, 16, 24]
+    assert "3/3: loss 0.2333" in lines[3] and [line.endswith("\n") for line in lines] == [False] * 3 + [True]
 
 
 def test_elsewhere_each_step_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        Show(Console(file=io.StringIO()))(steps()[0])
+        show(steps()[0], io.StringIO())
     assert "step 1/2: loss 0.7000" in caplog.text

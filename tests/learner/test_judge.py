@@ -104,12 +104,11 @@ def test_a_candidate_that_makes_unlikely_what_people_read_is_refused(pairs, nats
 
 
 @pytest.mark.parametrize(("logprob", "verdict"), [(-1.25, "pass"), (-1.2, "fail")])
-def test_a_policy_that_always_says_the_same_is_refused(logprob, verdict):
+def test_a_step_that_takes_most_of_the_entropy_is_refused(logprob, verdict):
     """The parent has 5 nats over 5 tokens, 1 a token; a quarter of it is enough."""
     gate = j.entropy(evidence(candidate=[sample(logprob=logprob)] * 8), SETTINGS)
     assert (gate.verdict, gate.figures["nats"]) == (verdict, pytest.approx(-logprob / 5))
     assert gate.figures["parent"] == 1.0
-    assert j.entropy(evidence(parent=[sample(logprob=0.0)] * 8), SETTINGS).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("verdict", ["fail", "error"])

@@ -96,7 +96,8 @@ def test_an_update_publishes_a_whole_traced_judged_version(build_parts: Build, l
     }
     assert manifest.metrics["accuracy"] > 0.5 and manifest.config["dpo"]["epochs"] == 3
     assert len(parts.store.steps("policy-v1")) == manifest.metrics["steps"]
-    assert {"entropy.nats", "age"} <= manifest.metrics.keys()
+    assert manifest.verdict["entropy"].figures.items() >= {"nats": 0.5, "parent": 1.0}.items()
+    assert manifest.metrics["entropy.nats"] == 0.5 and manifest.metrics["age"] > 0
     assert manifest.envelope["base_digest"] == manifest.base_digest == parts.chat.envelope.base_digest
 
 

@@ -144,8 +144,10 @@ class ScriptedSampler:
         if self.down:
             raise Unavailable("scripted: serving is away")
         self.drawn.append(adapter)
-        base = 300 if adapter.startswith("shadow:") else 900
-        return [Sample(i, tuple(p), (base, base + 1, base + 2), (-1.0,) * 3) for i, p in enumerate(prompts)]
+        base, logprob = (300, -0.5) if adapter.startswith("shadow:") else (900, -1.0)
+        return [
+            Sample(i, tuple(p), (base, base + 1, base + 2), (logprob,) * 3) for i, p in enumerate(prompts)
+        ]
 
     def release(self, digest: str) -> None:
         self.released.append(digest)

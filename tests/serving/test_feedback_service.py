@@ -158,6 +158,30 @@ async def test_a_judgement_can_be_taken_back_once_and_only_by_its_giver(world: W
             )
 
 
+async def test_a_retraction_whose_caller_left_is_not_told_to_the_next_as_its_own(world: World) -> None:
+    answered = await world.chat(comparison=ON)
+    ticket, votes = answered.started.feedback_ticket, []
+    for response_id in answered.ids:
+        votes.append(await world.give(ticket, thumb=feedback_pb2.Thumb(response_id=response_id, up=True)))
+    durable, under_way = hold_writes(world), world.server.replies.journal.under_way
+
+    def retract(which: int):
+        asked = feedback_pb2.RetractFeedbackRequest(request_id="back", feedback_id=votes[which].feedback_id)
+        return asyncio.ensure_future(world.votes.RetractFeedback(asked, metadata=ALICE))
+
+    gone = retract(0)
+    await until_async(lambda: len(under_way) == 1)
+    gone.cancel()
+    same, other = retract(0), retract(1)
+    await until_async(lambda: list(under_way.values()) == [3])
+    durable.set()
+    assert (await same).repeated
+    async with fails(grpc.StatusCode.ALREADY_EXISTS, votes[0].feedback_id):
+        await other
+    (event,) = world.events("feedback", "feedback_retracted")
+    assert event.feedback_retracted.feedback_event_id == votes[0].feedback_id
+
+
 async def test_tickets_outlive_a_restart_and_expire(tmp_path: Path) -> None:
     async with running(tmp_path / "state") as world:
         answered = await world.chat()
