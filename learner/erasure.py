@@ -12,7 +12,7 @@ from heliotrope.errors import HeliotropeError, Unavailable
 from heliotrope.policies import BASE, number
 from heliotrope.registry import PolicyVersion
 from learner import rewards
-from learner.loop import Parts, judgements, known, update
+from learner.loop import Parts, judgements, known, plan_of, update
 from learner.without import Without
 
 log = logging.getLogger("heliotrope.learner")
@@ -69,4 +69,4 @@ def retrain_without(parts: Parts, user: str, tenant: str) -> PolicyVersion:
             break
         version = manifest.parent
     log.info("the last version clean of %s is %s", user, version)
-    return update(parts, known(parts), version, Without.of(user))
+    return update(parts, known(parts), plan_of(parts, version), Without.of(user))

@@ -1,7 +1,7 @@
 """The loop, on one page: read → join → update reward model → update policy → judge → publish.
 
 Publishing is the commit: a version's manifest says how far the log was read and what was trained on. Killed before
-READY, the same feedback is learned from again; killed after it, it is not.
+READY, the same version is made of the same feedback; killed after it, that feedback is not learned from again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 
 from feedback.agreement import Agreement, agreement
+from feedback.lineage import readable
 from feedback.log import Positions
 from feedback.teachings import Teaching
 from heliotrope.chat import ChatFormat
@@ -37,7 +38,7 @@ from learner.reward_loss import Judgement
 from learner.samples import Sampler
 from learner.secrets import ServingSecrets
 from learner.staleness import Trainer, discount
-from learner.store import Store
+from learner.store import Plan, Store
 from learner.without import NOBODY, Without
 
 log = logging.getLogger("heliotrope.learner")
@@ -85,20 +86,46 @@ def run(parts: Parts, stop: Event, between: Callable[[Parts], object] = lambda p
     while not stop.is_set():
         try:
             between(parts)
-            parts.inbox.read()
-            preferences = known(parts)
-            if len(parts.inbox.fresh(preferences)) < parts.config.learner.min_new:
-                prepare_ahead(parts, preferences)
+            version = turn(parts)
+            failures = 0
+            if version is None:
                 stop.wait(parts.config.learner.poll_seconds)
                 continue
-            version = update(parts, preferences)
-            failures = 0
             log.info("published %s: %s", version.name, "passed" if version.manifest.passed else "not passed")
             await_decision(parts, version.name, stop)
         except (HeliotropeError, OSError, sqlite3.Error) as error:
             failures += 1
+            parts.store.end()  # only a kill leaves an update to be taken up
             log.warning("no version this time, the feedback is kept for the next try: %s", error)
             stop.wait(min(LONGEST_PAUSE, parts.config.learner.poll_seconds * 2 ** min(failures, 9)))
+
+
+def turn(parts: Parts) -> PolicyVersion | None:
+    """One look at the log: a version when enough is new. One that was begun before a kill is made as it would have been."""
+    if plan := begun(parts):
+        parts.inbox.read(until=plan.positions)
+        log.info("taking up the update from %s that was begun", plan.parent)
+        return update(parts, known(parts), plan)
+    parts.inbox.read()
+    preferences = known(parts)
+    if len(parts.inbox.fresh(preferences)) < parts.config.learner.min_new:
+        prepare_ahead(parts, preferences)
+        return None
+    return update(parts, preferences, parts.store.begin(plan_of(parts)))
+
+
+def begun(parts: Parts) -> Plan | None:
+    """The update that a kill cut off; not one that was cut off after its READY."""
+    plan = parts.store.begun()
+    if plan and any(version.manifest.trained_at == plan.now for version in readable(parts.registry)):
+        parts.store.end()
+        return None
+    return plan
+
+
+def plan_of(parts: Parts, parent: str = "") -> Plan:
+    """An update from here and now. parent: what to start from; empty: what is live."""
+    return Plan(parent or parts.inbox.live, dict(parts.inbox.positions), time.time())
 
 
 def known(parts: Parts) -> list[Teaching]:
@@ -118,22 +145,24 @@ def shared(examples: Sequence[Teaching]) -> Agreement:
     return agreement(e for e in examples if isinstance(e, Preference))
 
 
-def update(parts: Parts, known: list[Teaching], parent: str = "", without: Without = NOBODY) -> PolicyVersion:
-    """One turn of the loop: a judged, published version. parent: what to start from; empty: what is live. without: whose
-    examples are left out.
+def update(
+    parts: Parts, known: list[Teaching], plan: Plan | None = None, without: Without = NOBODY
+) -> PolicyVersion:
+    """One turn of the loop: a judged, published version. plan: by default from here and now. without: whose examples are
+    left out.
 
     Raises Unavailable when serving cannot draw samples.
     """
     config, backbone, preferences = parts.config, parts.backbone, without.rest(known)
-    positions, now = dict(parts.inbox.positions), time.time()
-    parent = parent or parts.inbox.live
+    plan = plan or plan_of(parts)
+    parent, now = plan.parent, plan.now
     start_from(parts, parent)
     said = judgements(preferences)
     rewards.keep(parts.reward, said, parts.inbox.erased, now)
     parts.store.record(parts.reward.learn(said, now))
     trained = train(parts, parent, preferences, now)
 
-    origin = publish.Origin.of(parent, positions, trained, preferences, parts.reward.record(), now)
+    origin = publish.Origin.of(parent, plan.positions, trained, preferences, parts.reward.record(), now)
     origin = replace(origin, without=without.record())
     behaviour = parts.recorder.record(ADAPTER, None if parent == BASE else PARENT)
     unjudged = publish.manifest(origin, config, parts.chat, {}, {})
@@ -146,6 +175,7 @@ def update(parts: Parts, known: list[Teaching], parent: str = "", without: Witho
     frozen = parts.reward.freeze(rewards.folder(parts.registry))
     version = parts.registry.publish(publish.stage(backbone, behaviour, manifest))
     parts.reward.published(frozen)
+    parts.store.end()
     parts.inbox.settle(preferences)
     parts.prepared.retain(row_ids(preferences))
     parts.curves.record(version.name, trained.history, metrics)

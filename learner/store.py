@@ -1,20 +1,33 @@
-"""The learner's own file: what the reward model predicted before it learned, in order, and the steps of each version's training.
+"""The learner's own file: what the reward model predicted before it learned, in order, the steps of each version's training,
+and the update that has begun.
 
 What was trained on, and how far the log was read, is in each version's manifest: READY is the commit. A kill before it
-loses nothing but work, and after it repeats nothing.
+loses nothing but work, which is done again on the same feedback, and after it repeats nothing.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from learner.reward import Prediction
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that an update depends on besides the log and the configuration. parent: the version that it starts from. positions:
+    how far the log was read. now: from when ages are counted, seconds since 1970."""
+
+    parent: str
+    positions: Mapping[str, int]
+    now: float
+
 
 STEP_FIGURES = ("loss", "accuracy", "margin", "kl", "grad_norm", "pairs_per_second")
 
@@ -31,8 +44,23 @@ class Store:
         self._database = Database(connection)
         columns = {"id": str, "margin": float, "loss": float, "seen": int}
         self._database.table("predictions").create(columns, pk="id", if_not_exists=True)
+        self._database.table("begun").create({"id": int, "plan": str}, pk="id", if_not_exists=True)
         columns = {"version": str, "step": int} | dict.fromkeys(STEP_FIGURES, float)
         self._database.table("steps").create(columns, pk=("version", "step"), if_not_exists=True)
+
+    def begin(self, plan: Plan) -> Plan:
+        """An update begins: until `end` it is what `begun` gives, also after a kill."""
+        self._database.table("begun").upsert({"id": 1, "plan": json.dumps(asdict(plan))}, pk="id")
+        return plan
+
+    def begun(self) -> Plan | None:
+        """The update that has begun and not ended."""
+        rows = list(self._database.table("begun").rows)
+        return Plan(**json.loads(rows[0]["plan"])) if rows else None
+
+    def end(self) -> None:
+        """It has been published, or has failed: the next one sees all that is known by then."""
+        self._database.table("begun").delete_where()
 
     def record(self, predictions: Sequence[Prediction]) -> None:
         """Keep each preference's first prediction; a repeat after a restart changes nothing."""

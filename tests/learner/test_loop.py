@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Event
 
@@ -18,7 +21,8 @@ from heliotrope.registry import verify
 from heliotrope.v1 import events_pb2
 from learner.build import build
 from learner.lessons import row_ids
-from learner.loop import Parts, known, prepare_ahead, recover, run, update
+from learner.loop import Parts, known, prepare_ahead, recover, run, turn, update
+from learner.metrics import Progress
 from tests.learner.votes_log import ScriptedSampler, make_live, write_others, write_votes
 from tests.learner.whole_model import whole_model
 
@@ -32,15 +36,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(model: Path, tmp_path: Path) -> Config:
-    overrides = [
+def overrides(model: Path, tmp_path: Path) -> list[str]:
+    return [
         f'paths.state="{tmp_path}"',
         f'model.path="{model}"',
         "learner.nice=0",
         "lora.rank=4",
         "lora.first_layer=1",
+        f"learner.min_new={COUNT}",
+        "dpo.learning_rate=0.01",
+        "dpo.epochs=3",
     ]
-    return load(None, [*overrides, f"learner.min_new={COUNT}", "dpo.learning_rate=0.01", "dpo.epochs=3"])
+
+
+@pytest.fixture
+def config(overrides: list[str]) -> Config:
+    return load(None, overrides)
 
 
 @pytest.fixture
@@ -224,6 +235,56 @@ def test_killed_before_ready_the_same_feedback_is_news_again(build_parts: Build,
     preferences = read(again)
     assert len(again.inbox.fresh(preferences)) == COUNT
     assert update(again, preferences).name == "policy-v2"
+
+
+def killed_in_its_second_step(overrides: list[str]) -> None:
+    """A learner as a process of its own."""
+
+    def kill(at: Progress) -> None:
+        if at.step == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    turn(build(load(None, overrides), kill))
+
+
+def test_an_update_killed_on_its_way_is_made_as_it_would_have_been(
+    build_parts: Build, overrides: list[str], log: SqliteLog, tmp_path: Path
+) -> None:
+    write_votes(log, COUNT)
+    child = get_context("spawn").Process(target=killed_in_its_second_step, args=(overrides,))
+    child.start()
+    child.join(120)
+    assert child.exitcode == -signal.SIGKILL
+    other = build_parts()
+    plan = other.store.begun()
+    assert plan and other.registry.versions() == []
+    elsewhere = replace(other, registry=type(other.registry)(tmp_path / "elsewhere"))
+    undisturbed = update(elsewhere, read(elsewhere), plan)
+    other.store.begin(plan)  # as the kill had left it
+
+    write_votes(log, COUNT, first=COUNT)
+    again = build_parts()
+    recover(again)
+    made = turn(again)
+    assert made and (made.digest, made.manifest.trained_at) == (undisturbed.digest, plan.now)
+    assert made.manifest.example_ids == undisturbed.manifest.example_ids
+    again.store.begin(plan)  # killed between READY and the end
+    later = turn(again)
+    assert later and len(set(later.manifest.example_ids) - set(made.manifest.example_ids)) > COUNT / 2
+
+
+def test_an_update_that_fails_is_not_taken_up_again(build_parts: Build, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    parts = build_parts()
+    parts.sampler.down = True  # pyright: ignore[reportAttributeAccessIssue]
+
+    class StopAfterOneTry(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            self.set()
+            return True
+
+    run(parts, StopAfterOneTry())
+    assert parts.store.begun() is None and parts.registry.versions() == []
 
 
 def test_the_loop_waits_for_enough_news(build_parts: Build, log: SqliteLog) -> None:
