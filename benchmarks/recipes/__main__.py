@@ -54,9 +54,9 @@ def arguments() -> argparse.Namespace:
         help="demo: nothing is changed",
     )
     add("--seeds", nargs="+", type=int, default=[1, 2], help="crowds, each with votes of its own")
-    add("--votes", type=int, default=260, help="decided votes that are trained on")
+    add("--votes", type=int, default=400, help="decided votes that are trained on")
     add("--samples", type=int, default=2, help="of each policy to each kept prompt")
-    add("--tokens", type=int, default=48, help="of an answer")
+    add("--tokens", type=int, default=32, help="of an answer")
     return parser.parse_args()
 
 
