@@ -11,7 +11,7 @@ from learner.backbone import Backbone
 from learner.dpo import ADAPTER, DpoSettings, evaluate
 from learner.examples import Preference
 from learner.judge import Evidence, Judged
-from learner.prepared import PreparedStore, log_ratios
+from learner.prepared import PreparedStore, log_likelihoods
 from learner.reward import RewardModel
 from learner.rows import Row, make_row
 from learner.samples import Sample, Sampler
@@ -41,16 +41,14 @@ def gather(
     seen = evaluate(backbone, decided, settings, store)
     rows, said = _rows(drawn.candidate, drawn.rival, settings.max_tokens)
     rewards = reward.score(rows)
-    ratios = log_ratios(backbone, rows, store, ADAPTER, settings.token_budget, drawn.temperature or 1.0)
-    ours, theirs = (
-        [
-            Judged(
-                row.responses[i], rewards[row.id][i], float(ratios[row.id][i]), sum(said[row.id][i].logprobs)
-            )
-            for row in rows
-        ]
-        for i in (0, 1)
-    )
+    both = log_likelihoods(backbone, rows, store, ADAPTER, settings.token_budget, drawn.temperature or 1.0)
+
+    def judged(row: Row, i: int) -> Judged:
+        ours, base = (float(values[i]) for values in both[row.id])
+        served = sum(said[row.id][i].logprobs)
+        return Judged(row.responses[i], rewards[row.id][i], ours - base, served, ours)
+
+    ours, theirs = ([judged(row, i) for row in rows] for i in (0, 1))
     if seen is None:
         return Evidence(0, 0.0, ours, theirs)
     return Evidence(len(decided), seen.accuracy, ours, theirs, held_out_kl=seen.kl)

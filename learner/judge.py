@@ -40,6 +40,8 @@ class Judged:
     """log candidate(y) − log base(y), nats over the response, by the trainer."""
     logprob: float = 0.0
     """log-probability under who said it, nats over the response, as served."""
+    by_trainer: float = 0.0
+    """log candidate(y), nats over the response, by the trainer."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,20 @@ def reward_win_rate(evidence: Evidence, settings: Settings) -> Gate:
 
 
 def kl_to_base(evidence: Evidence, settings: Settings) -> Gate:
-    """KL(candidate ‖ base), nats a response: the mean log-ratio of the candidate's own samples, against a budget."""
+    """KL(candidate ‖ base), nats a response: the mean log-ratio of the candidate's own samples, against a budget.
+
+    noise_floor: what trainer and engine differ by on these very tokens with the same weights, mean |Δ log-probability| a token.
+    """
     ratios = [s.log_ratio for s in evidence.candidate]
     if not ratios:
         return Gate("inconclusive", {"prompts": 0}, "no fresh prompts")
     kl = sum(ratios) / len(ratios)
-    figures = {"nats": kl, "budget": settings.max_kl, "n": len(ratios)}
+    figures = {
+        "nats": kl,
+        "budget": settings.max_kl,
+        "n": len(ratios),
+        "noise_floor": _floor(evidence.candidate),
+    }
     if not math.isfinite(kl):
         return Gate("error", figures, "the log-ratio is not finite")
     return Gate("pass" if kl <= settings.max_kl else "fail", figures)
@@ -206,6 +216,10 @@ def _beats_a_coin(right: float, predictions: int) -> bool:
 
 def _mean_length(samples: Sequence[Judged]) -> float:
     return sum(len(s.token_ids) for s in samples) / len(samples) if samples else 0.0
+
+
+def _floor(samples: Sequence[Judged]) -> float:
+    return sum(abs(s.by_trainer - s.logprob) for s in samples) / (sum(len(s.token_ids) for s in samples) or 1)
 
 
 def _entropy(samples: Sequence[Judged]) -> float:

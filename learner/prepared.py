@@ -142,16 +142,31 @@ def log_ratios(
 
     `temperature`: of both distributions, such as the one that samples were drawn at.
     """
+    both = log_likelihoods(backbone, rows, store, adapter, token_budget, temperature)
+    return {id: policy - base for id, (policy, base) in both.items()}
+
+
+@torch.no_grad()
+def log_likelihoods(
+    backbone: Backbone,
+    rows: Sequence[Row],
+    store: PreparedStore,
+    adapter: str | None,
+    token_budget: int = 2048,
+    temperature: float = 1.0,
+) -> dict[str, tuple[PerResponse, PerResponse]]:
+    """log adapter(y) and log base(y) of each response by row id, nats; otherwise as `log_ratios`."""
     store.prepare(backbone, rows)
-    result: dict[str, PerResponse] = {}
+    result: dict[str, tuple[PerResponse, PerResponse]] = {}
     for batch in batches(rows, token_budget):
         states = store.states(backbone, batch)
         policy = _tempered(backbone, states, batch, adapter, temperature)
         base = store.reference(batch)
         if temperature != 1:
             base = _tempered(backbone, states, batch, None, temperature)
-        ratios = iter((policy - base).split([len(store[id].reference) for id in batch.ids]))
-        result |= dict(zip(batch.ids, ratios, strict=True))
+        sizes = [len(store[id].reference) for id in batch.ids]
+        both = zip(policy.split(sizes), base.split(sizes), strict=True)
+        result |= dict(zip(batch.ids, both, strict=True))
     return result
 
 

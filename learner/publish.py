@@ -108,7 +108,7 @@ def stage(backbone: Backbone, behaviour: Mapping[str, Any], manifest: Manifest) 
 def metrics(
     trained: PolicyUpdate, preferences: int, prequential: float | None, gates: Mapping[str, Gate]
 ) -> dict[str, float]:
-    """Figures for people: training's, the reward model's record, and each gate's first figure.
+    """Figures for people: training's, the reward model's record, each gate's first figure, and below which drift is noise.
 
     preferences: how many were known, held-out ones and ties among them.
     """
@@ -129,6 +129,8 @@ def metrics(
         found["reward_accuracy"] = prequential
     for name, gate in gates.items():
         found |= {f"{name}.{figure}": value for figure, value in list(gate.figures.items())[:1]}
+    if "kl" in gates:
+        found["noise_floor"] = gates["kl"].figures.get("noise_floor", math.nan)
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
 

@@ -12,8 +12,8 @@ from learner import judge as j
 SETTINGS = Judge()
 
 
-def sample(ids=(1, 2, 3, 4, 5), log_ratio=1.0, reward=0.0, logprob=-5.0) -> j.Judged:
-    return j.Judged(tuple(ids), reward, log_ratio, logprob)
+def sample(ids=(1, 2, 3, 4, 5), log_ratio=1.0, reward=0.0, logprob=-5.0, by_trainer=-5.0) -> j.Judged:
+    return j.Judged(tuple(ids), reward, log_ratio, logprob, by_trainer)
 
 
 def evidence(pairs=10, accuracy=1.0, candidate=None, parent=None) -> j.Evidence:
@@ -101,6 +101,12 @@ def test_a_candidate_that_makes_unlikely_what_people_read_is_refused(pairs, nats
     assert j.passed({**j.judge(evidence(), SETTINGS), "held_out_kl": gate}) == (
         verdict in ("pass", "inconclusive")
     )
+
+
+def test_the_noise_floor_is_what_trainer_and_engine_differ_by():
+    said = [sample(logprob=-5.0, by_trainer=-4.9), sample(logprob=-5.0, by_trainer=-5.3)]
+    gate = j.kl_to_base(evidence(candidate=said, parent=said), SETTINGS)
+    assert gate.figures["noise_floor"] == pytest.approx((0.1 + 0.3) / 10)  # over the tokens of both
 
 
 @pytest.mark.parametrize(("logprob", "verdict"), [(-1.25, "pass"), (-1.2, "fail")])
