@@ -73,8 +73,9 @@ def learn(config: Config, stop: Event) -> None:
     """Learn until told to stop."""
     from learner.build import build
     from learner.erasure import heed
-    from learner.loop import recover, run
+    from learner.loop import run
     from learner.progress import show
+    from learner.recovery import recover
     from learner.verbs import own
 
     with own(config):

@@ -18,7 +18,7 @@ from learner.behaviour import Recorder
 from learner.curves import Curves
 from learner.dpo import ADAPTER, Progress
 from learner.inbox import Inbox
-from learner.loop import PARENT, Parts
+from learner.parts import PARENT, Parts
 from learner.prepared import PreparedStore
 from learner.reward import RewardModel, RewardSettings
 from learner.reward_net import REWARD

@@ -12,7 +12,8 @@ from heliotrope.errors import HeliotropeError, Unavailable
 from heliotrope.policies import BASE, number
 from heliotrope.registry import PolicyVersion
 from learner import rewards
-from learner.loop import Parts, judgements, known, plan_of, update
+from learner.loop import plan_of, update
+from learner.parts import Parts, judgements, known
 from learner.without import Without
 
 log = logging.getLogger("heliotrope.learner")

@@ -6,75 +6,38 @@ READY, the same version is made of the same feedback; killed after it, that feed
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event
 
 from feedback.agreement import Agreement, agreement
-from feedback.lineage import readable
-from feedback.log import Positions
 from feedback.teachings import Teaching
-from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
-from heliotrope.errors import HeliotropeError, LogError, Unavailable
-from heliotrope.policies import BASE, CANDIDATE, number
-from heliotrope.registry import PolicyVersion, Registry
+from heliotrope.errors import HeliotropeError
+from heliotrope.policies import BASE, CANDIDATE
+from heliotrope.registry import PolicyVersion
 from heliotrope.v1.common_pb2 import Sampling
 from learner import evidence, judge, publish, rewards
-from learner.backbone import Backbone
-from learner.behaviour import Recorder
-from learner.curves import Curves
-from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_policy
+from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, train_policy
 from learner.examples import Preference, weights
-from learner.inbox import Inbox
 from learner.lessons import lessons_of, row_ids
-from learner.prepared import PreparedStore
+from learner.parts import PARENT, Parts, hold, judgements, known, start_from
+from learner.recovery import begun
 from learner.rehearsal import learned_by, lesson
-from learner.reward import RewardModel
-from learner.reward_loss import Judgement
-from learner.samples import Sampler
-from learner.secrets import ServingSecrets
 from learner.staleness import Trainer, discount
-from learner.store import Plan, Store
+from learner.store import Plan
 from learner.without import NOBODY, Without
 
 log = logging.getLogger("heliotrope.learner")
 
-PARENT = "parent"
-"""The backbone's adapter that holds the weights that training began from."""
 DECISION_SECONDS = 60
 """How long a published version is waited for, so that the next one starts from what is live by then."""
 LONGEST_PAUSE = 300.0
 """Longest pause after failures, seconds."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the loop works with; met in learner/build.py."""
-
-    config: Config
-    chat: ChatFormat
-    inbox: Inbox
-    backbone: Backbone
-    prepared: PreparedStore
-    reward: RewardModel
-    secrets: ServingSecrets
-    store: Store
-    curves: Curves
-    sampler: Sampler
-    registry: Registry
-    recorder: Recorder
-    progress: Callable[[Progress], None]
-
-    def close(self) -> None:
-        """Let go of files and connections."""
-        self.inbox.close()
-        self.store.close()
-        self.sampler.close()
-        self.secrets.close()
 
 
 def run(parts: Parts, stop: Event, between: Callable[[Parts], object] = lambda parts: None) -> None:
@@ -95,7 +58,8 @@ def run(parts: Parts, stop: Event, between: Callable[[Parts], object] = lambda p
             await_decision(parts, version.name, stop)
         except (HeliotropeError, OSError, sqlite3.Error) as error:
             failures += 1
-            parts.store.end()  # only a kill leaves an update to be taken up
+            with contextlib.suppress(sqlite3.Error):
+                parts.store.end()  # only a kill leaves an update to be taken up
             log.warning("no version this time, the feedback is kept for the next try: %s", error)
             stop.wait(min(LONGEST_PAUSE, parts.config.learner.poll_seconds * 2 ** min(failures, 9)))
 
@@ -114,30 +78,9 @@ def turn(parts: Parts) -> PolicyVersion | None:
     return update(parts, preferences, parts.store.begin(plan_of(parts)))
 
 
-def begun(parts: Parts) -> Plan | None:
-    """The update that a kill cut off; not one that was cut off after its READY."""
-    plan = parts.store.begun()
-    if plan and any(version.manifest.trained_at == plan.now for version in readable(parts.registry)):
-        parts.store.end()
-        return None
-    return plan
-
-
 def plan_of(parts: Parts, parent: str = "") -> Plan:
     """An update from here and now. parent: what to start from; empty: what is live."""
     return Plan(parent or parts.inbox.live, dict(parts.inbox.positions), time.time())
-
-
-def known(parts: Parts) -> list[Teaching]:
-    """What people have said so far that a policy is trained on, oldest first: comparisons, and the other kinds that weigh."""
-    mixture = parts.config.mixture
-    weights = {"Preference": 1.0, "Thumb": mixture.thumbs, "Demonstration": mixture.demonstrations}
-    return parts.inbox.teachings([kind for kind, weight in weights.items() if weight > 0])
-
-
-def judgements(examples: Sequence[Teaching]) -> list[Judgement]:
-    """What the reward model learns from, of what a policy does: all but demonstrations, which compare nothing."""
-    return [e for e in examples if isinstance(e, Judgement)]
 
 
 def shared(examples: Sequence[Teaching]) -> Agreement:
@@ -226,53 +169,6 @@ def await_decision(parts: Parts, version: str, stop: Event) -> None:
         standing = parts.inbox.table.standings.get(version)
         if (standing and standing.state != CANDIDATE) or stop.wait(1.0):
             return
-
-
-def start_from(parts: Parts, version: str) -> None:
-    """Load a version's weights as parent and starting point."""
-    for adapter in (PARENT, ADAPTER):
-        hold(parts, adapter, version)
-
-
-def hold(parts: Parts, adapter: str, version: str) -> None:
-    """Load a version's weights into an adapter. Base: a fresh adapter that changes nothing."""
-    if version == BASE:
-        parts.backbone.reset(adapter, parts.config.learner.seed)
-    else:
-        parts.backbone.load_adapter(adapter, parts.registry.read(number(version)).path)
-
-
-def recover(parts: Parts, stop: Event | None = None) -> None:
-    """At start: learn again what the newest version had learned, so that only what came after it is news.
-
-    Waits for a log, or for serving's keys to it, that does not answer, until told to stop.
-    """
-    versions = parts.registry.versions()
-    if not versions:
-        return
-    try:
-        newest = parts.registry.read(versions[-1]).manifest
-    except HeliotropeError as error:
-        log.warning("the newest version is unreadable, all feedback counts as news: %s", error)
-        return
-    while not _read_until(parts, newest.log_positions):
-        if (stop or Event()).wait(parts.config.learner.poll_seconds):
-            return
-    preferences = known(parts)
-    said, digest = judgements(preferences), newest.reward_model.get("digest", "")
-    if not rewards.take_up(parts.reward, parts.registry, digest, said):
-        log.warning("the reward model of %s is not kept here; learning it again", newest.version)
-        parts.reward.learn(said, time.time())
-    parts.inbox.settle(preferences)
-
-
-def _read_until(parts: Parts, done: Positions) -> bool:
-    try:
-        parts.inbox.read(until=done)
-    except (LogError, Unavailable) as error:
-        log.warning("waiting for the log: %s", error)
-        return False
-    return True
 
 
 def prepare_ahead(parts: Parts, preferences: list[Teaching]) -> None:

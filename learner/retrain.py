@@ -10,8 +10,9 @@ from heliotrope.config import Config
 from heliotrope.errors import ConfigError, FailedPrecondition
 from heliotrope.registry import Manifest, PolicyVersion
 from learner.dpo import ADAPTER
-from learner.loop import Parts, known, start_from, train
+from learner.loop import train
 from learner.machine import made_with
+from learner.parts import Parts, known, start_from
 from learner.without import Without
 
 

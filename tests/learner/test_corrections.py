@@ -19,7 +19,8 @@ from heliotrope.registry import PolicyVersion
 from heliotrope.v1 import events_pb2
 from learner import verbs
 from learner.build import build
-from learner.loop import Parts, known, update
+from learner.loop import update
+from learner.parts import Parts, known
 from tests.learner.votes_log import ScriptedSampler, unique, write_correction, write_votes
 from tests.learner.whole_model import whole_model
 

@@ -21,8 +21,10 @@ from heliotrope.registry import verify
 from heliotrope.v1 import events_pb2
 from learner.build import build
 from learner.lessons import row_ids
-from learner.loop import Parts, known, prepare_ahead, recover, run, turn, update
+from learner.loop import prepare_ahead, run, turn, update
 from learner.metrics import Progress
+from learner.parts import Parts, known
+from learner.recovery import recover
 from tests.learner.votes_log import ScriptedSampler, make_live, write_others, write_votes
 from tests.learner.whole_model import whole_model
 

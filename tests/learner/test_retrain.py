@@ -15,7 +15,8 @@ from heliotrope.v1 import events_pb2
 from learner import verbs
 from learner.build import build
 from learner.erasure import retrain_without
-from learner.loop import Parts, prepare_ahead, update
+from learner.loop import prepare_ahead, update
+from learner.parts import Parts
 from tests.learner.votes_log import Collected, ScriptedSampler, make_live, unique, write_votes
 from tests.learner.whole_model import whole_model
 

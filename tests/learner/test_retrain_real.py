@@ -12,7 +12,8 @@ from feedback.sqlite_log import SqliteLog
 from heliotrope.config import Config, load
 from learner import verbs
 from learner.build import build
-from learner.loop import known, prepare_ahead, update
+from learner.loop import prepare_ahead, update
+from learner.parts import known
 from tests.learner.votes_log import Collected, ScriptedSampler, write_others, write_votes
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,8 @@ from feedback.sealing import Key
 from heliotrope.chat import ChatFormat
 from heliotrope.v1 import chat_pb2, feedback_pb2
 from learner.build import build
-from learner.loop import Parts, known, update
+from learner.loop import update
+from learner.parts import Parts, known
 from tests.learner.votes_log import ScriptedSampler
 from tests.loop.traces_of import needles
 from tests.serving.running import ALICE, World, running
