@@ -30,7 +30,6 @@ from learner.store import Store
 def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
     """Everything that the loop needs. Raises our own errors naming the remedy when the model or the log is missing."""
     _settle_down(config)
-    settings = config.learner
     backbone = Backbone.load(
         config.model.folder,
         LoraShape(**config.lora.model_dump()),
@@ -39,14 +38,6 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         top={REWARD: config.reward.layers},
     )
     prepared = PreparedStore()
-    reward = RewardSettings(
-        half_life=settings.half_life_days * 86400,
-        votes_per_person=settings.votes_per_person,
-        person_share=settings.person_share,
-        max_tokens=config.dpo.max_tokens,
-        seed=settings.seed,
-        **config.reward.model_dump(exclude={"layers"}),
-    )
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
     secrets, store = ServingSecrets(config.serving.private_address), Store(config.paths.learner)
     return Parts(
@@ -55,11 +46,11 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         inbox=Inbox(
             SealedReader(open_reader(config), secrets),
             training_set(config, chat, config.paths.training_set),
-            settings.window,
+            config.learner.window,
         ),
         backbone=backbone,
         prepared=prepared,
-        reward=RewardModel(backbone, prepared, reward),
+        reward=RewardModel(backbone, prepared, RewardSettings.of(config)),
         secrets=secrets,
         store=store,
         curves=Curves(config.paths.learner / "curves", store),

@@ -138,10 +138,8 @@ def train_policy(
         raise
     steps = len(history) // settings.epochs
     first, last = (merge([at.metrics for at in part]) for part in (history[:steps], history[-steps:]))
-    seconds = monotonic() - began
-    return PolicyUpdate(
-        first, last, len(lessons), len(history), seconds, order, refused, history=tuple(history)
-    )
+    done = (len(lessons), len(history), monotonic() - began)
+    return PolicyUpdate(first, last, *done, order, refused, history=tuple(history))
 
 
 def evaluate(

@@ -6,7 +6,6 @@ READY, the same version is made of the same feedback; killed after it, that feed
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 import time
@@ -58,24 +57,24 @@ def run(parts: Parts, stop: Event, between: Callable[[Parts], object] = lambda p
             await_decision(parts, version.name, stop)
         except (HeliotropeError, OSError, sqlite3.Error) as error:
             failures += 1
-            with contextlib.suppress(sqlite3.Error):
-                parts.store.end()  # only a kill leaves an update to be taken up
             log.warning("no version this time, the feedback is kept for the next try: %s", error)
             stop.wait(min(LONGEST_PAUSE, parts.config.learner.poll_seconds * 2 ** min(failures, 9)))
 
 
 def turn(parts: Parts) -> PolicyVersion | None:
     """One look at the log: a version when enough is new. One that was begun before a kill is made as it would have been."""
-    if plan := begun(parts):
-        parts.inbox.read(until=plan.positions)
-        log.info("taking up the update from %s that was begun", plan.parent)
-        return update(parts, known(parts), plan)
-    parts.inbox.read()
+    plan = begun(parts)
+    parts.inbox.read(until=plan and plan.positions)
     preferences = known(parts)
-    if len(parts.inbox.fresh(preferences)) < parts.config.learner.min_new:
-        prepare_ahead(parts, preferences)
-        return None
-    return update(parts, preferences, parts.store.begin(plan_of(parts)))
+    if plan is None:
+        if len(parts.inbox.fresh(preferences)) < parts.config.learner.min_new:
+            prepare_ahead(parts, preferences)
+            return None
+        plan = parts.store.begin(plan_of(parts))
+    try:
+        return update(parts, preferences, plan)
+    finally:
+        parts.store.end()  # only a kill leaves an update to be taken up
 
 
 def plan_of(parts: Parts, parent: str = "") -> Plan:
@@ -118,7 +117,6 @@ def update(
     frozen = parts.reward.freeze(rewards.folder(parts.registry))
     version = parts.registry.publish(publish.stage(backbone, behaviour, manifest))
     parts.reward.published(frozen)
-    parts.store.end()
     parts.inbox.settle(preferences)
     parts.prepared.retain(row_ids(preferences))
     parts.curves.record(version.name, trained.history, metrics)

@@ -129,7 +129,6 @@ def _lower_alone(
     return backbone.lower(alone, adapter)[0]
 
 
-@torch.no_grad()
 def log_ratios(
     backbone: Backbone,
     rows: Sequence[Row],

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from feedback.examples import Preference
+from heliotrope.config import Config
 from heliotrope.errors import TamperedAdapter
 from learner.backbone import Backbone
 from learner.examples import rows_of, weights
@@ -57,6 +58,19 @@ class RewardSettings:
     max_tokens: int = 1024
     token_budget: int = 2048
     seed: int = 1
+
+    @classmethod
+    def of(cls, config: Config) -> RewardSettings:
+        """As configured."""
+        learner = config.learner
+        return cls(
+            half_life=learner.half_life_days * 86400,
+            votes_per_person=learner.votes_per_person,
+            person_share=learner.person_share,
+            max_tokens=config.dpo.max_tokens,
+            seed=learner.seed,
+            **config.reward.model_dump(exclude={"layers"}),
+        )
 
 
 @dataclass(frozen=True)

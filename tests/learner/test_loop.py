@@ -21,7 +21,7 @@ from heliotrope.registry import verify
 from heliotrope.v1 import events_pb2
 from learner.build import build
 from learner.lessons import row_ids
-from learner.loop import prepare_ahead, run, turn, update
+from learner.loop import plan_of, prepare_ahead, run, turn, update
 from learner.metrics import Progress
 from learner.parts import Parts, known
 from learner.recovery import recover
@@ -287,6 +287,24 @@ def test_an_update_that_fails_is_not_taken_up_again(build_parts: Build, log: Sql
 
     run(parts, StopAfterOneTry())
     assert parts.store.begun() is None and parts.registry.versions() == []
+
+
+def test_an_update_waits_for_a_log_that_does_not_answer_yet(
+    build_parts: Build, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a cut of power serving, which has the keys, may start later than the learner."""
+    write_votes(log, COUNT)
+    parts = build_parts()
+    parts.inbox.read()
+    plan = parts.store.begin(plan_of(parts))
+
+    def read(*_: object, **__: object) -> int:
+        raise Unavailable("scripted: serving is away")
+
+    monkeypatch.setattr(parts.inbox, "read", read)
+    with pytest.raises(Unavailable):
+        turn(parts)
+    assert parts.store.begun() == plan
 
 
 def test_the_loop_waits_for_enough_news(build_parts: Build, log: SqliteLog) -> None:
