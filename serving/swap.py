@@ -23,8 +23,8 @@ from serving.slots import SLOTS, Role, Slot, SlotTable
 
 log = logging.getLogger(__name__)
 
-UNHURRIED, BESIDE_PEOPLE = 16, 2
-"""Forced texts scored at once while nobody is answered, and while somebody is; the trainer's have some 36 tokens."""
+UNHURRIED, BESIDE_PEOPLE = 16, 1
+"""Forced texts scored at once while nobody is answered, and while somebody is; the trainer's have 17 tokens."""
 
 
 class SwapError(FailedPrecondition):

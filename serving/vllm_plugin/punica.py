@@ -7,6 +7,7 @@ row gathers a copy of its weights. It can go when upstream skips −1 and groups
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,38 +16,56 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
 from serving.vllm_plugin.packing import Packed, pack
 
-Rows = slice | Tensor
-Groups = list[tuple[int, Rows]]
+SPARSE = 8
+"""A group whose rows lie further apart than one in so many is gathered; a denser one is multiplied where it lies."""
 
 
-def group_rows(indices: Tensor) -> Groups:
-    """(slot, rows) for every slot that occurs in `indices` (long, one per row); rows with −1 belong to none.
+@dataclass(frozen=True)
+class Group:
+    """Rows of one slot. span: from its first row to its last. others: [rows of span, 1], true for rows in between
+    that are not its own; None where there are none. rows: its rows (long) where they are too far apart for that."""
 
-    Rows are a slice where they lie together, so that the common case of one adapter needs no gather.
-    """
-    groups: Groups = []
-    for slot in torch.unique(indices).tolist():
-        if slot < 0:
-            continue
-        rows = (indices == slot).nonzero().flatten()
-        first, last = int(rows[0]), int(rows[-1])
-        together = last - first + 1 == len(rows)
-        groups.append((slot, slice(first, last + 1) if together else rows))
-    return groups
+    slot: int
+    span: slice
+    others: Tensor | None = None
+    rows: Tensor | None = None
+
+    def add(self, y: Tensor, x: Tensor, a: Tensor, b: Tensor) -> None:
+        """y += (x a) b in the group's rows, in place. Shapes: y [n, out], x [n, in], a [in, k], b [k, out].
+
+        A row of another slot within the span gets +0·b, which leaves its bits: filled, not multiplied by a mask, since
+        its x a may overflow; b is finite, no other adapter is loaded.
+        """
+        if self.rows is not None:
+            rows = self.rows
+            sums = torch.addmm(y.index_select(0, rows), x.index_select(0, rows) @ a, b)
+            y.index_copy_(0, rows, sums)
+            return
+        shrunk = x[self.span] @ a
+        y[self.span].addmm_(shrunk if self.others is None else shrunk.masked_fill_(self.others, 0.0), b)
 
 
-def add_rows(y: Tensor, rows: Rows, shrunk: Tensor, b: Tensor) -> None:
-    """y[rows] += shrunk @ b, in place. Shapes: y [n, out], shrunk [rows, k], b [k, out]."""
-    if isinstance(rows, slice):
-        y[rows].addmm_(shrunk, b)
-    else:
-        y.index_add_(0, rows, shrunk @ b)
+def group_rows(indices: Tensor) -> list[Group]:
+    """A group for every slot that occurs in `indices` (long, one per row); rows with −1 belong to none."""
+    return [_group(slot, indices) for slot in torch.unique(indices).tolist() if slot >= 0]
+
+
+def _group(slot: int, indices: Tensor) -> Group:
+    own = indices == slot
+    rows = own.nonzero().flatten()
+    span = slice(int(rows[0]), int(rows[-1]) + 1)
+    length = span.stop - span.start
+    if length == len(rows):
+        return Group(slot, span)
+    if length > SPARSE * len(rows):
+        return Group(slot, span, rows=rows)
+    return Group(slot, span, others=~own[span].unsqueeze(1))
 
 
 class GroupedPunicaWrapper(PunicaWrapperCPU):
     """y[rows of slot] += (x[rows] Aᵀ) Bᵀ for each slot in the batch; other rows of y are not touched at all."""
 
-    groups: Sequence[tuple[int, Rows]] = ()
+    groups: Sequence[Group] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -71,9 +90,9 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):
             return
         key = id(lora_a_stacked[0])
         packed = self._layers.get(key) or self._layers.setdefault(key, pack(lora_a_stacked, lora_b_stacked))
-        for slot, rows in self.groups:
-            shrunk = x[rows] @ packed.a[slot]
-            add_rows(y, rows, shrunk if scale == 1.0 else shrunk * scale, packed.b[slot])
+        for group in self.groups:
+            b = packed.b[group.slot]
+            group.add(y, x, packed.a[group.slot], b if scale == 1.0 else b * scale)
 
     def add_lora_logits(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: adapters with tensors on the output head are refused (49,152 × r a row, even for base)."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from serving.vllm_plugin import WRAPPER, punica
 from serving.vllm_plugin.packing import pack
-from serving.vllm_plugin.punica import GroupedPunicaWrapper, group_rows
+from serving.vllm_plugin.punica import SPARSE, Group, GroupedPunicaWrapper, group_rows
 
 SLOTS, RANK, IN = 4, 3, 5
 SLICES = (6, 2, 2)  # q, k, v of grouped-query attention: unequal widths
@@ -35,7 +35,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of every batch that was grouped."""
     rows: list[int] = []
 
-    def counting(indices: torch.Tensor) -> punica.Groups:
+    def counting(indices: torch.Tensor) -> list[punica.Group]:
         rows.append(len(indices))
         return group_rows(indices)
 
@@ -149,16 +149,31 @@ def test_sharded_operations_are_refused() -> None:
 
 def test_groups_follow_a_new_batch_and_a_new_slot_layout() -> None:
     made = wrapper([11, 12])
-    assert [slot for slot, _ in made.groups] == [0, 1]
+    assert [group.slot for group in made.groups] == [0, 1]
     made.update_metadata(Mapping([12, 12], False), [12, 11, None, None], SLOTS + 1, 100)
-    assert [(slot, rows) for slot, rows in made.groups] == [(0, slice(0, 2))]
+    assert made.groups == [Group(0, slice(0, 2))]
 
 
-def test_rows_that_lie_together_need_no_gather() -> None:
-    groups = group_rows(torch.tensor([-1, 2, 2, 0, -1, 0]))
-    assert groups[0][0] == 0 and groups[0][1].tolist() == [3, 5]  # pyright: ignore[reportAttributeAccessIssue]
-    assert groups[1] == (2, slice(1, 3))
+def test_rows_are_multiplied_where_they_lie_unless_they_lie_far_apart() -> None:
+    sparse, near, together = group_rows(torch.tensor([0] + [2] * (2 * SPARSE) + [-1, 1, 2, 1, 0]))
+    assert (sparse.slot, sparse.others) == (0, None) and sparse.rows is not None
+    assert sparse.rows.tolist() == [0, 2 * SPARSE + 5]
+    assert (near.slot, near.span, near.rows) == (1, slice(2 * SPARSE + 2, 2 * SPARSE + 5), None)
+    assert near.others is not None and near.others.flatten().tolist() == [False, True, False]
+    assert (together.slot, together.span) == (2, slice(1, 2 * SPARSE + 4)) and together.others is not None
+    assert group_rows(torch.tensor([-1, 2, 2])) == [Group(2, slice(1, 3))]
     assert group_rows(torch.tensor([-1, -1])) == []
+
+
+@pytest.mark.parametrize("between", [1, 2 * SPARSE], ids=["masked", "gathered"])
+def test_a_neighbour_that_overflows_harms_nobody(between: int) -> None:
+    """A row between two of another slot: what it would give with their weights is not finite, and is not its own."""
+    a, b = weights()
+    ids = [11, *[0] * between, 11]
+    x, y = torch.randn(len(ids), IN), torch.zeros(len(ids), sum(SLICES))
+    x[1] = torch.finfo(torch.float32).max
+    wrapper(ids).add_lora_linear(y, x, a, b, 1.0, SLICES)
+    assert not y[1 : 1 + between].any() and y.isfinite().all() and y[0].any() and y[-1].any()
 
 
 def test_logits_and_embeddings_are_left_alone() -> None:

@@ -239,7 +239,7 @@ async def test_a_name_that_is_used_again_is_refused(world: World) -> None:
     await world.swapper.make_live(1)  # sealed as it is, only the digest tells
 
 
-async def test_forced_texts_go_two_by_two_while_somebody_is_answered(world: World) -> None:
+async def test_forced_texts_go_one_by_one_while_somebody_is_answered(world: World) -> None:
     items = read_record(world.publish(0.1).path, LIMITS) * 4
     at_once, most = 0, 0
 
@@ -258,7 +258,7 @@ async def test_forced_texts_go_two_by_two_while_somebody_is_answered(world: Worl
     most = 0
     with world.swapper.using(None):
         await check_behaviour(Counted(), adapter, items, LIMITS, world.swapper.pieces)
-    assert most == 2
+    assert most == 1
 
 
 async def test_canary_ends_or_becomes_live(world: World) -> None:
