@@ -24,6 +24,7 @@ from heliotrope.registry import READY, Manifest, Registry, Stage
 from heliotrope.v1 import common_pb2, policy_pb2, policy_pb2_grpc, sampler_pb2, sampler_pb2_grpc
 from learner.probes import probes
 from serving.behaviour import Item
+from serving.pace import aside
 from tests.loop.real_adapters import Trainer, write_adapter
 
 KEPT = 10
@@ -122,7 +123,7 @@ class Versions:
         if self.staged:
             await self._sample(stage)
         staged = time.time() - began
-        version = await asyncio.to_thread(self.registry.publish, stage)
+        version = await aside(self.registry.publish, stage)
         assert version.number == self._number, f"{version.name} is not number {self._number}"
         live_at = await asyncio.wait_for(self._live[version.name], LIVE_SECONDS)
         ready_at = (version.path / READY).stat().st_mtime
@@ -133,7 +134,7 @@ class Versions:
 
     async def _sample(self, stage: Stage) -> None:
         """What the learner does to judge: samples through the shadow, whose folder then goes."""
-        shadow = await asyncio.to_thread(self.registry.publish_shadow, stage)
+        shadow = await aside(self.registry.publish_shadow, stage)
         sampling = common_pb2.Sampling(temperature=1.0, max_tokens=1)
         async for _ in self.client.draw(draw_request(f"shadow:{shadow.digest}", ["Hello"], 1, sampling)):
             pass

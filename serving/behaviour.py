@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from heliotrope.adapter_files import BEHAVIOUR
 from heliotrope.errors import RegistryError
 from serving.engine import Adapter, Engine, EngineError
+from serving.pace import Pace
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,14 @@ def _item(token_ids: list[int], start: int, own: list[float], parent: list[float
 
 
 async def check_behaviour(
-    engine: Engine, adapter: Adapter, items: Sequence[Item], limits: Limits, pieces: Callable[[], int]
+    engine: Engine, adapter: Adapter, items: Sequence[Item], limits: Limits, pace: Pace
 ) -> Figures:
-    """Score every item with the loaded adapter. Raises EngineError when it does not speak as recorded.
-
-    pieces: how many items may be in the engine at once, asked before each lot.
-    """
+    """Score every item with the loaded adapter. Raises EngineError when it does not speak as recorded."""
     scores: list[list[float]] = []
     while left := items[len(scores) :]:
-        scores += await asyncio.gather(*(engine.score(i.token_ids, adapter) for i in left[: pieces()]))
+        began = time.monotonic()
+        scores += await asyncio.gather(*(engine.score(i.token_ids, adapter) for i in left[: pace.lot()]))
+        await pace.rest(time.monotonic() - began)
     served = [x for item, row in zip(items, scores, strict=True) for x in row[item.start - 1 :]]
     own, parent, base = (
         [x for item in items for x in getattr(item, who)] for who in ("own", "parent", "base")

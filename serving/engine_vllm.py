@@ -20,9 +20,12 @@ from serving.engine import Adapter, EngineError, Piece, Sampling, check_room
 from serving.engine_settings import EngineSettings, choose_dtype, environment
 from serving.engine_watch import DIED, answered
 from serving.isolation import check_isolation
+from serving.pace import aside
 from serving.vllm_plugin import KNOWN_VLLM, WRAPPER
 
 GPU_WRAPPER = "vllm.lora.punica_wrapper.punica_gpu.PunicaWrapperGPU"
+HASH_PARTS = 8
+"""A slot is hashed in so many pieces, with the engine's steps in between: all of it takes a tenth of a second."""
 EXTENSION = "serving.vllm_plugin.worker.WorkerExtension"
 
 
@@ -213,10 +216,14 @@ class VllmEngine:
 
     async def slot_hashes(self, adapter: Adapter) -> dict[str, str]:
         """See `Engine.slot_hashes`; with several workers all must agree."""
-        first, *rest = await self._rpc("heliotrope_slot_hashes", self._lora(adapter).lora_int_id)
-        if any(other != first for other in rest):
-            raise EngineError(f"workers hold different weights for {adapter.name}; restart serving")
-        return first
+        found: dict[str, str] = {}
+        for part in range(HASH_PARTS):
+            lora_id = self._lora(adapter).lora_int_id
+            first, *rest = await self._rpc("heliotrope_slot_hashes", lora_id, part, HASH_PARTS)
+            if any(other != first for other in rest):
+                raise EngineError(f"workers hold different weights for {adapter.name}; restart serving")
+            found |= first
+        return found
 
     async def file_hashes(self, adapter: Adapter) -> dict[str, str]:
         """See `Engine.file_hashes`."""
@@ -226,7 +233,7 @@ class VllmEngine:
 
         dtype, rank = getattr(torch, self.dtype), self.settings.max_lora_rank
         try:
-            return await asyncio.to_thread(file_hashes, adapter.path, dtype, rank, adapter.digest)
+            return await aside(file_hashes, adapter.path, dtype, rank, adapter.digest)
         except (ValueError, OSError) as error:
             raise EngineError(f"{adapter.name} cannot be served: {error}") from error
 

@@ -19,12 +19,10 @@ from heliotrope.registry import PolicyVersion, Registry
 from serving.behaviour import Limits, check_behaviour, read_record
 from serving.engine import Adapter, Engine
 from serving.identity import check_identity, check_name
+from serving.pace import Pace
 from serving.slots import SLOTS, Role, Slot, SlotTable
 
 log = logging.getLogger(__name__)
-
-UNHURRIED, BESIDE_PEOPLE = 16, 1
-"""Forced texts scored at once while nobody is answered, and while somebody is; the trainer's have 17 tokens."""
 
 
 class SwapError(FailedPrecondition):
@@ -63,6 +61,7 @@ class Swapper:
     ) -> None:
         self.engine, self.registry = engine, registry
         self.table, self.limits = SlotTable(slots), limits or Limits()
+        self.pace = Pace(lambda: self._running() > 0)
         self.live: Adapter | None = None
         self.canary: Adapter | None = None
         self._swapping, self._shadowing = asyncio.Lock(), asyncio.Lock()
@@ -216,7 +215,7 @@ class Swapper:
             step = "identity"
             await check_identity(self.engine, adapter)
             step = "behaviour"
-            figures = await check_behaviour(self.engine, adapter, items, self.limits, self.pieces)
+            figures = await check_behaviour(self.engine, adapter, items, self.limits, self.pace)
         except BaseException as error:
             await self._unload(adapter)
             if isinstance(error, HeliotropeError):
@@ -226,10 +225,6 @@ class Swapper:
         self._proven[adapter.name] = version.manifest.files
         self._changed.set()
         log.info("%s is resident as %s: %s", adapter.name, role, figures)
-
-    def pieces(self) -> int:
-        """Forced texts to score at once: while anybody is answered so few that a step costs about one question more."""
-        return BESIDE_PEOPLE if self._running() else UNHURRIED
 
     def _route(self, adapter: Adapter | None, began: float) -> Swapped:
         """The moment of the swap: nothing awaits between its first line and its last."""

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,25 @@ def digest(matrix: Tensor) -> str | None:
     return seal.hexdigest()
 
 
-def slot_hashes(manager: Any, lora_id: int) -> dict[str, str]:
-    """Hashes of slot `lora_id` of a vLLM `LoRAModelManager`. Raises KeyError when it holds no such adapter."""
+def slot_hashes(manager: Any, lora_id: int, part: int = 0, parts: int = 1) -> dict[str, str]:
+    """Hashes of slot `lora_id` of a vLLM `LoRAModelManager`: of every `parts`-th module, from number `part` on.
+
+    Raises KeyError when no slot holds such an adapter.
+    """
     if lora_id not in manager.lora_index_to_id:
         raise KeyError(f"no slot holds LoRA id {lora_id}; slots hold {manager.lora_index_to_id}")
     slot = manager.lora_index_to_id.index(lora_id)
-    found = {name: digest(matrix) for name, matrix in _slot_matrices(manager, slot)}
+    found = {name: digest(matrix) for name, matrix in _slot_matrices(manager, slot, part, parts)}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _slot_matrices(manager: Any, slot: int) -> Iterator[tuple[str, Tensor]]:
-    for name, layer in manager.modules.items():
-        parts = manager.packed_modules.get(name, [name])
+def _slot_matrices(manager: Any, slot: int, part: int, parts: int) -> Iterator[tuple[str, Tensor]]:
+    for name, layer in islice(manager.modules.items(), part, None, parts):
+        names = manager.packed_modules.get(name, [name])
         for letter, stacked in (("A", layer.lora_a_stacked), ("B", layer.lora_b_stacked)):
             stack = stacked if isinstance(stacked, tuple) else (stacked,)
-            for part, matrices in zip(parts, stack, strict=True):
-                yield f"{part}.lora_{letter}", matrices[slot].flatten(0, -3).squeeze(0)
+            for own, matrices in zip(names, stack, strict=True):
+                yield f"{own}.lora_{letter}", matrices[slot].flatten(0, -3).squeeze(0)
 
 
 def file_hashes(folder: Path, dtype: torch.dtype, slot_rank: int, wanted: str) -> dict[str, str]:

@@ -18,9 +18,9 @@ class WorkerExtension:
         wrappers = self.model_runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()
         return sorted({f"{type(w).__module__}.{type(w).__qualname__}" for w in wrappers})
 
-    def heliotrope_slot_hashes(self, lora_id: int) -> dict[str, str]:
-        """sha256 of every matrix in the slot of `lora_id`; see `digests`."""
-        return slot_hashes(self.model_runner.lora_manager._adapter_manager, lora_id)
+    def heliotrope_slot_hashes(self, lora_id: int, part: int, parts: int) -> dict[str, str]:
+        """sha256 of every matrix in the slot of `lora_id`, of one part of its modules; see `digests`."""
+        return slot_hashes(self.model_runner.lora_manager._adapter_manager, lora_id, part, parts)
 
     def heliotrope_speed_up(self) -> None:
         """Put faster operations in force; see `speed`. Only for a CPU worker of a known vLLM."""

@@ -89,6 +89,9 @@ def test_a_slot_loaded_as_the_file_says_has_the_files_hashes(
     wanted = file_hashes(folder, torch.float32, SLOT_RANK, seal(folder))
     assert set(wanted) == {f"{name}.lora_{letter}" for name in PARTS for letter in "AB"}
     assert slot_hashes(manager(tensors), 42) == wanted
+    parts = [slot_hashes(manager(tensors), 42, part, 3) for part in range(3)]
+    assert {name: value for part in parts for name, value in part.items()} == wanted
+    assert sum(map(len, parts)) == len(wanted), "every matrix is in one part"
 
 
 def zero(m) -> None:

@@ -253,11 +253,11 @@ async def test_forced_texts_go_one_by_one_while_somebody_is_answered(world: Worl
             return await super().score(token_ids, adapter)
 
     adapter = adapter_of(world.registry.read(1))
-    await check_behaviour(Counted(), adapter, items, LIMITS, world.swapper.pieces)
+    await check_behaviour(Counted(), adapter, items, LIMITS, world.swapper.pace)
     assert most == len(items) == 8
     most = 0
     with world.swapper.using(None):
-        await check_behaviour(Counted(), adapter, items, LIMITS, world.swapper.pieces)
+        await check_behaviour(Counted(), adapter, items, LIMITS, world.swapper.pace)
     assert most == 1
 
 
