@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,13 +23,16 @@ from serving.ask import Ask, Limits, Plan, response_id
 from serving.caller import Caller
 from serving.comparisons import SIDES, Comparisons
 from serving.conversations import Conversations, history_of
-from serving.engine import Engine, Sampling, check_room
+from serving.engine import Engine, Piece, Sampling, check_room
 from serving.journal import Journal, Origin
+from serving.muster import Muster
 from serving.reply_stream import Reply
 from serving.routes import Lease, Routes
 from serving.shared_items import SharedItems, Take
 
 MAX_EVENT = 900 * 1024
+SHORT = 1024
+"""Bytes of a conversation that takes half a millisecond to read."""
 
 
 @dataclass
@@ -49,6 +53,7 @@ class Replies:
     running: dict[str, Answer] = field(default_factory=dict)
     leaving: Counter[tuple[str, str]] = field(default_factory=Counter)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    muster: Muster = field(default_factory=Muster)
     _asking: set[str] = field(default_factory=set)
 
     async def open(self, ask: Ask) -> Reply:
@@ -88,7 +93,7 @@ class Replies:
             raise InvalidInput(
                 f"the conversation has {size} bytes, over {MAX_EVENT}; shorten it or start a new one"
             )
-        prompt_ids = await asyncio.to_thread(self.format.prompt_ids, messages)
+        prompt_ids = await self._prompt_ids(messages, size)
         sampling = self._sampling(ask, prompt_ids, messages)
         await self.routes.prepare(ask.policy)
         consent = ask.consent and self.allows(ask.caller)
@@ -96,6 +101,12 @@ class Replies:
         return Plan(
             ask, conversation_id, parent, tuple(messages), tuple(prompt_ids), sampling, origin, conversation
         )
+
+    async def _prompt_ids(self, messages: list[Message], size: int) -> list[int]:
+        """A short conversation is read in less time than a thread is woken in; a long one must not hold others up."""
+        if size <= SHORT:
+            return self.format.prompt_ids(messages)
+        return await asyncio.to_thread(self.format.prompt_ids, messages)
 
     def _refuse_repeat(self, ask: Ask) -> None:
         if not ask.caller.user:
@@ -191,7 +202,7 @@ class Replies:
                 arm_probability=1.0, item_id=reply.item_id,
                 history=common_pb2.HISTORY_KEEPER_CLIENT if plan.ask.history else common_pb2.HISTORY_KEEPER_SERVER,
             )  # fmt: skip
-            draw = partial(self.engine.generate, ids[i], plan.prompt_ids, plan.sampling, lease.adapter)
+            draw = partial(self._draw, ids[i], plan, lease)
             pieces = take.pieces if take else draw
             drafts.append(
                 (
@@ -208,6 +219,12 @@ class Replies:
                 )
             )
         return drafts
+
+    async def _draw(self, id: str, plan: Plan, lease: Lease) -> AsyncIterator[Piece]:
+        drawn = self.engine.generate(id, plan.prompt_ids, plan.sampling, lease.adapter)
+        async with self.muster.drawing(), aclosing(drawn) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                yield piece
 
     def _answer(self, reply: Reply, draft: Draft, lease: Lease) -> None:
         answer = Answer(

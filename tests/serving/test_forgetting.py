@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import pytest
 
 from feedback.log import read_all
-from heliotrope.chat import ChatFormat, Message
 from heliotrope.errors import AlreadyExists
 from heliotrope.v1 import events_pb2, feedback_pb2
 from serving.caller import Caller
+from serving.routes import Routes
 from tests.serving.running import ALICE, BOB, World, fails, hold_writes, running
 from tests.waiting import until_async
 
@@ -27,21 +27,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-class SlowFormat:
-    """A chat format that makes a prompt only once it is let: planning a turn takes as long as a test wants."""
-
-    def __init__(self, inner: ChatFormat) -> None:
-        self.inner, self.asked, self.let = inner, threading.Event(), threading.Event()
-
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        self.asked.set()
-        assert self.let.wait(30)
-        return self.inner.prompt_ids(messages)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.inner, name)
-
-
 def readable(world: World) -> str:
     """All that serving can still read."""
     store = world.server.replies.journal.store
@@ -52,14 +37,21 @@ async def forget(world: World) -> None:
     await world.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="f"), metadata=ALICE)
 
 
-async def test_a_turn_planned_before_an_erasure_is_not_begun_after_it(world: World) -> None:
+async def test_a_turn_planned_before_an_erasure_is_not_begun_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = await world.chat(SAID)
-    slow = SlowFormat(world.server.replies.format)
-    world.server.replies.format = slow  # pyright: ignore[reportAttributeAccessIssue]
+    planned, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(routes: Routes, policy: str) -> None:
+        planned.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(Routes, "prepare", slowly)
     turn = asyncio.create_task(world.chat("and then?", conversation_id=first.started.conversation_id))
-    await until_async(slow.asked.is_set)
+    await planned.wait()
     await forget(world)
-    slow.let.set()
+    go_on.set()
     async with fails(grpc.StatusCode.NOT_FOUND, "no conversation", "start one"):
         await turn
     assert SAID not in readable(world), "the old words were sealed under a new key"
