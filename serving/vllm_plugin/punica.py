@@ -15,6 +15,7 @@ from torch import Tensor
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
 from serving.vllm_plugin.packing import Packed, pack
+from serving.vllm_plugin.threads import few
 
 SPARSE = 8
 """A group whose rows lie further apart than one in so many is gathered; a denser one is multiplied where it lies."""
@@ -90,9 +91,10 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):
             return
         key = id(lora_a_stacked[0])
         packed = self._layers.get(key) or self._layers.setdefault(key, pack(lora_a_stacked, lora_b_stacked))
-        for group in self.groups:
-            b = packed.b[group.slot]
-            group.add(y, x, packed.a[group.slot], b if scale == 1.0 else b * scale)
+        with few(x.shape[0]):
+            for group in self.groups:
+                b = packed.b[group.slot]
+                group.add(y, x, packed.a[group.slot], b if scale == 1.0 else b * scale)
 
     def add_lora_logits(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: adapters with tensors on the output head are refused (49,152 × r a row, even for base)."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from serving.vllm_plugin.digests import slot_hashes
 from serving.vllm_plugin.speed import use_compiled_norms, use_inverse_sampling
+from serving.vllm_plugin.threads import use_one_thread
 
 
 class WorkerExtension:
@@ -26,3 +27,4 @@ class WorkerExtension:
         """Put faster operations in force; see `speed`. Only for a CPU worker of a known vLLM."""
         use_compiled_norms()
         use_inverse_sampling(self.model_runner)
+        use_one_thread(self.model_runner.model)
