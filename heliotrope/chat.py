@@ -60,7 +60,7 @@ class ChatFormat:
     ):
         self.eos_ids = eos_ids
         self.envelope = envelope
-        self._system = system_prompt
+        self.system = system_prompt
         self._tokenizer = tokenizer
         # With this set, special tokens met in text are encoded as text; the template's own are placed by id.
         self._tokenizer.encode_special_tokens = True
@@ -131,7 +131,7 @@ class ChatFormat:
     def _with_system(self, messages: Sequence[Message]) -> list[Message]:
         if messages and messages[0].role == "system":
             return list(messages)
-        return [Message("system", self._system), *messages]
+        return [Message("system", self.system), *messages]
 
     def _encode(self, messages: Sequence[Message], *, generate: bool) -> list[int]:
         text, masks = self._render(messages, generate=generate)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from heliotrope.chat import ChatFormat
+from heliotrope.chat import ChatFormat, Message
 
 FORCED = 16
 """Tokens forced of each text: 256 over 16 texts are the least that serving takes, and two may be lost."""
@@ -44,9 +44,10 @@ class Probe:
 
 
 def probes(chat: ChatFormat) -> list[Probe]:
-    """The fixed texts as ids of one model's tokenizer: 18 texts, 288 forced tokens, each after one that is given.
+    """The fixed texts as ids of one model's tokenizer: 18 texts, 288 forced tokens, each after two that are given.
 
-    People's steps pay for every token when a version is checked beside them, so no chat template stands before a text:
-    weights that are used wrongly show on any words.
+    People's steps pay for every token when a version is checked beside them, so of the chat template only the token that
+    every prompt begins with stands before a text: weights that are used wrongly show on any words.
     """
-    return [Probe(tuple(chat.response_ids(text)[: 1 + FORCED]), 1) for text in TEXTS]
+    first = chat.prompt_ids([Message("user", "?")])[:1]
+    return [Probe((*first, *chat.response_ids(text)[: 1 + FORCED]), 2) for text in TEXTS]

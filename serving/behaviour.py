@@ -99,10 +99,12 @@ async def check_behaviour(
 ) -> Figures:
     """Score every item with the loaded adapter. Raises EngineError when it does not speak as recorded."""
     scores: list[list[float]] = []
+    took = 0.0
     while left := items[len(scores) :]:
+        await pace.rest(took)
         began = time.monotonic()
         scores += await asyncio.gather(*(engine.score(i.token_ids, adapter) for i in left[: pace.lot()]))
-        await pace.rest(time.monotonic() - began)
+        took = time.monotonic() - began
     served = [x for item, row in zip(items, scores, strict=True) for x in row[item.start - 1 :]]
     own, parent, base = (
         [x for item in items for x in getattr(item, who)] for who in ("own", "parent", "base")
@@ -112,7 +114,7 @@ async def check_behaviour(
     if not figures.from_own <= limit:
         raise EngineError(
             f"{adapter.version} speaks {figures.from_own:.4f} nats a token away from its trainer's record, over the "
-            f"{limit:g} allowed in {engine.dtype}; check that base model and template are the trainer's"
+            f"{limit:g} allowed in {engine.dtype}; check that the base model is the trainer's"
         )
     if mean_gap(own, base) > limits.apart and figures.from_own >= figures.from_base:
         raise EngineError(

@@ -8,36 +8,45 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TypeVar
 
 Found = TypeVar("Found")
 UNHURRIED = 16
-"""Forced texts in the engine at once while nobody is answered. Beside people it is one; the trainer's have 17 tokens."""
+"""Forced texts in the engine at once while nobody is answered. Beside people it is one; the trainer's have 18 tokens."""
 REST = 3.0
-"""Beside people, after each lot: so many times as long as it took, so that most steps are theirs alone."""
+"""Beside people, between two lots: so many times as long as one took, so that most steps are theirs alone."""
+LONGEST_REST = 1.0
+LOOK_SECONDS = 0.05
 NICE = 10
 
 
 @dataclass(frozen=True)
 class Pace:
-    """answering: whether anybody is answered at this moment."""
+    """answering: whether anybody, a person or the learner with a sample, is answered at this moment. rests: False where
+    somebody waits for the version."""
 
     answering: Callable[[], bool]
+    rests: bool = True
 
     def lot(self) -> int:
         """Forced texts to score at once."""
         return 1 if self.answering() else UNHURRIED
 
     async def rest(self, seconds: float) -> None:
-        """After a lot that took so long."""
-        if self.answering():
-            await asyncio.sleep(REST * seconds)
+        """After a lot that took so long; ends early when nobody is answered any more."""
+        if not self.rests:
+            return
+        left = min(REST * seconds, LONGEST_REST)
+        while left > 0 and self.answering():
+            await asyncio.sleep(min(left, LOOK_SECONDS))
+            left -= LOOK_SECONDS
 
 
 async def aside(work: Callable[..., Found], *args: object) -> Found:
-    """Run in a thread that gives way to the engine, for what takes a core for a while and nobody waits for."""
+    """Run in a thread that gives way to the engine, for what takes a core for a while."""
     return await asyncio.get_running_loop().run_in_executor(_thread(), partial(work, *args))
 
 
@@ -47,5 +56,8 @@ def _thread() -> ThreadPoolExecutor:
 
 
 def _give_way() -> None:
-    if sys.platform == "linux":  # elsewhere niceness belongs to the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+    if sys.platform != "linux":  # there niceness belongs to the whole process
+        return
+    me = threading.get_native_id()
+    with suppress(OSError):  # some sandboxes refuse it, and it is only a courtesy
+        os.setpriority(os.PRIO_PROCESS, me, max(NICE, os.getpriority(os.PRIO_PROCESS, me)))

@@ -32,7 +32,8 @@ from serving.shared_items import SharedItems, Take
 
 MAX_EVENT = 900 * 1024
 SHORT = 1024
-"""Bytes of a conversation that takes half a millisecond to read."""
+"""Bytes of a conversation that takes half a millisecond to read; a message more costs as much as `MESSAGE` of them."""
+MESSAGE = 64
 
 
 @dataclass
@@ -104,7 +105,7 @@ class Replies:
 
     async def _prompt_ids(self, messages: list[Message], size: int) -> list[int]:
         """A short conversation is read in less time than a thread is woken in; a long one must not hold others up."""
-        if size <= SHORT:
+        if size + len(self.format.system) + MESSAGE * len(messages) <= SHORT:
             return self.format.prompt_ids(messages)
         return await asyncio.to_thread(self.format.prompt_ids, messages)
 

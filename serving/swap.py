@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from heliotrope.errors import FailedPrecondition, HeliotropeError, NotFound
 from heliotrope.registry import PolicyVersion, Registry
 from serving.behaviour import Limits, check_behaviour, read_record
-from serving.engine import Adapter, Engine
+from serving.engine import Adapter, Engine, EngineError
+from serving.engine_watch import DIED
 from serving.identity import check_identity, check_name
 from serving.pace import Pace
 from serving.slots import SLOTS, Role, Slot, SlotTable
@@ -215,7 +216,10 @@ class Swapper:
             step = "identity"
             await check_identity(self.engine, adapter)
             step = "behaviour"
-            figures = await check_behaviour(self.engine, adapter, items, self.limits, self.pace)
+            pace = replace(self.pace, rests=role is Role.SHADOW)
+            figures = await check_behaviour(self.engine, adapter, items, self.limits, pace)
+            if self.table.find(adapter) is None:
+                raise EngineError(DIED)
         except BaseException as error:
             await self._unload(adapter)
             if isinstance(error, HeliotropeError):

@@ -79,12 +79,15 @@ def _file_matrices(
     tensors: Mapping[str, Tensor], scaling: float, dtype: torch.dtype, slot_rank: int
 ) -> Iterator[tuple[str, Tensor]]:
     for key, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{key} holds a number that is not finite; publish the version again")
         is_a = key.endswith(".lora_A.weight")
         matrix = tensor.to(dtype, copy=True)
         if not is_a and scaling != 1:
             matrix *= scaling
+        if not bool(torch.isfinite(matrix).all()):
+            raise ValueError(
+                f"{key} holds a number that is not finite, at least as {dtype} times {scaling if not is_a else 1:g}; "
+                "publish the version again"
+            )
         missing = slot_rank - matrix.shape[0 if is_a else 1]
         if missing < 0:
             raise ValueError(f"{key} has a rank above the {slot_rank} of a slot; raise engine.max_lora_rank")

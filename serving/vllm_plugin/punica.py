@@ -34,8 +34,8 @@ class Group:
     def add(self, y: Tensor, x: Tensor, a: Tensor, b: Tensor) -> None:
         """y += (x a) b in the group's rows, in place. Shapes: y [n, out], x [n, in], a [in, k], b [k, out].
 
-        A row of another slot within the span gets +0·b, which leaves its bits: filled, not multiplied by a mask, since
-        its x a may overflow; b is finite, no other adapter is loaded.
+        A row of another slot within the span gets +0·b, which leaves its value: filled, not multiplied by a mask, since
+        its x a may overflow; b is finite, nothing is computed with an adapter before its identity check saw to that.
         """
         if self.rows is not None:
             rows = self.rows
@@ -64,7 +64,7 @@ def _group(slot: int, indices: Tensor) -> Group:
 
 
 class GroupedPunicaWrapper(PunicaWrapperCPU):
-    """y[rows of slot] += (x[rows] Aᵀ) Bᵀ for each slot in the batch; other rows of y are not touched at all."""
+    """y[rows of slot] += (x[rows] Aᵀ) Bᵀ for each slot in the batch; other rows of y keep their values."""
 
     groups: Sequence[Group] = ()
 

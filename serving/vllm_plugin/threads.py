@@ -42,7 +42,7 @@ def use_one_thread(model: torch.nn.Module) -> None:
     """Norms, activations and rotary embeddings of a vLLM model: their first argument has one row a token."""
     from vllm.model_executor.layers.activation import SiluAndMul
     from vllm.model_executor.layers.layernorm import RMSNorm
-    from vllm.model_executor.layers.rotary_embedding import RotaryEmbedding
+    from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
 
     for module in model.modules():
         if isinstance(module, SiluAndMul | RMSNorm | RotaryEmbedding):

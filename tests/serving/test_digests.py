@@ -144,8 +144,11 @@ def test_the_file_is_cast_before_it_is_scaled_as_vllm_does(
     assert file_hashes(folder, torch.bfloat16, SLOT_RANK, seal(folder))[name] == wanted
 
 
-def test_an_adapter_with_a_hole_in_it_is_refused(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
-    next(iter(tensors.values()))[0, 0] = float("nan")
+@pytest.mark.parametrize("number", [float("nan"), 3e38], ids=["nan", "infinite once it is scaled"])
+def test_an_adapter_with_a_hole_in_it_is_refused(
+    folder: Path, tensors: dict[str, torch.Tensor], number: float
+) -> None:
+    tensors["base_model.model.model.layers.0.mlp.down_proj.lora_B.weight"][0, 0] = number
     save_file(tensors, folder / "adapter_model.safetensors")
     with pytest.raises(ValueError, match="not finite"):
         file_hashes(folder, torch.float32, SLOT_RANK, seal(folder))

@@ -32,6 +32,31 @@ async def test_who_comes_while_others_gather_begins_with_them() -> None:
     assert engine.entered[:2] == ["first asks", "second asks"], "the first waited for the second"
 
 
+async def test_a_newcomer_prolongs_the_wait() -> None:
+    engine, now = Engine(Muster(quiet=0.1, longest=3600)), asyncio.get_running_loop().time
+    async with asyncio.TaskGroup() as people:
+        people.create_task(engine.answer("first"))
+        await asyncio.sleep(0.05)
+        people.create_task(engine.answer("second"))
+        await until_async(lambda: "second asks" in engine.entered)
+        came = now()
+        await until_async(lambda: "first begins" in engine.entered)
+        waited = now() - came
+        engine.leave.set()
+    assert waited > 0.09, "the first waits until nobody has come for a while"
+
+
+async def test_nobody_waits_for_ever_however_many_come() -> None:
+    engine = Engine(Muster(quiet=3600, longest=0.05))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as people:
+        number = 0
+        while not any(word.endswith("begins") for word in engine.entered):
+            people.create_task(engine.answer(f"person {(number := number + 1)}"))
+            await asyncio.sleep(0.01)
+        engine.leave.set()
+    assert number > 1
+
+
 async def test_one_person_waits_only_for_the_quiet() -> None:
     engine = Engine(Muster(quiet=0.001, longest=3600))
     async with asyncio.timeout(60), asyncio.TaskGroup() as people:

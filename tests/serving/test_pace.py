@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from serving.pace import NICE, REST, UNHURRIED, Pace, aside
+from serving.pace import LONGEST_REST, NICE, REST, UNHURRIED, Pace, _thread, aside
 
 
 @pytest.fixture
@@ -24,16 +24,29 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return times
 
 
-async def test_beside_people_most_of_the_time_is_theirs(slept: list[float]) -> None:
+@pytest.mark.parametrize(("took", "rest"), [(0.125, 0.125 * REST), (60.0, LONGEST_REST)])
+async def test_beside_people_most_of_the_time_is_theirs(
+    slept: list[float], took: float, rest: float
+) -> None:
     busy = Pace(lambda: True)
-    await busy.rest(0.25)
-    assert busy.lot() == 1 and slept == [0.25 * REST]
+    await busy.rest(took)
+    assert busy.lot() == 1 and sum(slept) == pytest.approx(rest)
 
 
 async def test_alone_it_hurries(slept: list[float]) -> None:
     alone = Pace(lambda: False)
     await alone.rest(0.25)
     assert alone.lot() == UNHURRIED and slept == []
+
+
+async def test_a_rest_ends_when_nobody_is_answered_any_more(slept: list[float]) -> None:
+    await Pace(lambda: not slept).rest(60.0)
+    assert len(slept) == 1
+
+
+async def test_there_is_no_rest_while_somebody_waits_for_the_version(slept: list[float]) -> None:
+    await Pace(lambda: True, rests=False).rest(0.25)
+    assert slept == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="niceness of a thread")
@@ -45,3 +58,17 @@ async def test_only_the_thread_aside_gives_way() -> None:
     name, nice = await aside(niceness)
     assert name.startswith("aside") and nice == max(before[1], NICE)
     assert niceness() == before and (await asyncio.to_thread(niceness))[1] == before[1]
+
+
+async def test_where_giving_way_is_refused_the_work_is_done_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*asked: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    _thread.cache_clear()
+    try:
+        assert await aside(lambda: 7) == 7
+    finally:
+        _thread.cache_clear()

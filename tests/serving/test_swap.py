@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from heliotrope.errors import NotFound, Unavailable
 from heliotrope.registry import PolicyVersion
 from serving.behaviour import check_behaviour, read_record
 from serving.engine import EngineError, Piece
+from serving.pace import Pace
 from serving.slots import Role
 from serving.swap import SwapError, Swapper, adapter_of
 from tests.serving.swap_world import LIMITS, World, until
@@ -259,6 +262,49 @@ async def test_forced_texts_go_one_by_one_while_somebody_is_answered(world: Worl
     with world.swapper.using(None):
         await check_behaviour(Counted(), adapter, items, LIMITS, world.swapper.pace)
     assert most == 1
+
+
+@dataclass(frozen=True)
+class Noted(Pace):
+    """Notes how long each rest would be, and lets something happen in it."""
+
+    meanwhile: Callable[[], None] = lambda: None
+    taken: list[float] = field(default_factory=list)
+
+    async def rest(self, seconds: float) -> None:
+        self.taken.append(seconds)
+        self.meanwhile()
+
+
+async def test_people_have_the_engine_between_two_texts(world: World) -> None:
+    adapter, pace = adapter_of(world.publish(0.1)), Noted(lambda: True)
+    items = read_record(adapter.path, LIMITS)
+    await check_behaviour(ScriptedEngine(), adapter, items, LIMITS, pace)
+    first, *others = pace.taken
+    assert first == 0.0 and len(others) == len(items) - 1 and all(took > 0 for took in others)
+
+
+async def test_an_engine_that_dies_during_a_check_is_not_taken_for_one_that_holds_the_version(
+    world: World,
+) -> None:
+    world.publish(0.1)
+    world.swapper.pace = Noted(lambda: True, meanwhile=world.swapper.forget)
+    with pytest.raises(SwapError, match="behaviour: the engine is not running or has died"):
+        await world.swapper.make_live(1)
+    assert world.swapper.live is None and world.swapper.residents() == {}
+
+
+async def test_only_a_shadow_is_checked_at_leisure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    leisure = []
+
+    async def check(engine, adapter, items, limits, pace) -> None:
+        leisure.append(pace.rests)
+
+    monkeypatch.setattr("serving.swap.check_behaviour", check)
+    await world.swapper.ensure(world.publish(0.1, shadow=True))
+    world.publish(0.2)
+    await world.swapper.make_live(1)
+    assert leisure == [True, False]
 
 
 async def test_canary_ends_or_becomes_live(world: World) -> None:
