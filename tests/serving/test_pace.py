@@ -25,9 +25,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize(("took", "rest"), [(0.125, 0.125 * REST), (60.0, LONGEST_REST)])
-async def test_beside_people_most_of_the_time_is_theirs(
-    slept: list[float], took: float, rest: float
-) -> None:
+async def test_beside_people_most_of_the_time_is_theirs(slept: list[float], took: float, rest: float) -> None:
     busy = Pace(lambda: True)
     await busy.rest(took)
     assert busy.lot() == 1 and sum(slept) == pytest.approx(rest)
