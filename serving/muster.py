@@ -7,7 +7,8 @@ and all others wait for that. Where answers are being drawn nobody waits here: w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 QUIET_SECONDS = 0.001
@@ -17,10 +18,13 @@ LONGEST_SECONDS = 0.012
 
 
 class Muster:
-    """One for an engine. Its methods are called on one event loop."""
+    """One for an engine. Its methods are called on one event loop. clock, sleep: seconds, for tests."""
 
-    def __init__(self, quiet: float = QUIET_SECONDS, longest: float = LONGEST_SECONDS) -> None:
-        self._quiet, self._longest = quiet, longest
+    def __init__(
+        self, quiet: float = QUIET_SECONDS, longest: float = LONGEST_SECONDS,
+        clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:  # fmt: skip
+        self._quiet, self._longest, self._clock, self._sleep = quiet, longest, clock, sleep
         self._drawing = self._waiting = 0
         self._latest = self._begins = 0.0
 
@@ -36,13 +40,12 @@ class Muster:
             self._drawing -= 1
 
     async def _gather(self) -> None:
-        now = asyncio.get_running_loop().time
         if not self._waiting:
-            self._latest = now() + self._longest
-        self._begins = min(now() + self._quiet, self._latest)
+            self._latest = self._clock() + self._longest
+        self._begins = min(self._clock() + self._quiet, self._latest)
         self._waiting += 1
         try:
-            while (left := self._begins - now()) > 0:
-                await asyncio.sleep(left)
+            while (left := self._begins - self._clock()) > 0:
+                await self._sleep(left)
         finally:
             self._waiting -= 1

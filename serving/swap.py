@@ -88,19 +88,22 @@ class Swapper:
     @asynccontextmanager
     async def borrow(self, version: PolicyVersion) -> AsyncIterator[Adapter]:
         """Any version for samples: a resident is used as it is, another one waits for the shadow's seat."""
-        with self.using(await self.ensure(version)) as adapter:
+        with self.using(await self.ensure(version, rests=True)) as adapter:
             assert adapter is not None
             yield adapter
 
-    async def ensure(self, version: PolicyVersion) -> Adapter:
-        """Make a version resident, in the shadow's seat unless it has another. Raises SwapError."""
+    async def ensure(self, version: PolicyVersion, *, rests: bool = False) -> Adapter:
+        """Make a version resident, in the shadow's seat unless it has another. Raises SwapError.
+
+        rests: it is checked at leisure, since nobody but the learner waits for it.
+        """
         adapter = adapter_of(version)
         async with self._shadowing:
             while not ((slot := self._seated(version)) and slot.ready):
                 await self._gone(adapter)
                 await self._vacate_shadow()
                 if self.table.has_room(Role.SHADOW):
-                    await self._take(version, Role.SHADOW)
+                    await self._take(version, Role.SHADOW, rests=rests)
         return slot.adapter
 
     def _seated(self, version: PolicyVersion) -> Slot | None:
@@ -205,10 +208,10 @@ class Swapper:
         if slot and slot.ready and self._proven.get(slot.adapter.name) == version.manifest.files:
             self.table.adopt(slot.adapter, replace(adapter_of(version), loaded_as=slot.adapter.name))
 
-    async def _take(self, version: PolicyVersion, role: Role) -> None:
+    async def _take(self, version: PolicyVersion, role: Role, *, rests: bool = False) -> None:
         """Seat, load, and both checks. On failure the seat is free again."""
-        adapter, step = adapter_of(version), "verify"
-        self.table.seat(adapter, role)
+        adapter, step, table = adapter_of(version), "verify", self.table
+        table.seat(adapter, role)
         try:
             items = await asyncio.to_thread(read_record, version.path, self.limits)
             step = "load"
@@ -216,12 +219,13 @@ class Swapper:
             step = "identity"
             await check_identity(self.engine, adapter)
             step = "behaviour"
-            pace = replace(self.pace, rests=role is Role.SHADOW)
+            pace = replace(self.pace, rests=rests)
             figures = await check_behaviour(self.engine, adapter, items, self.limits, pace)
-            if self.table.find(adapter) is None:
+            if self.table is not table:
                 raise EngineError(DIED)
         except BaseException as error:
-            await self._unload(adapter)
+            if self.table is table:
+                await self._unload(adapter)
             if isinstance(error, HeliotropeError):
                 raise SwapError(adapter.version, step, error) from error
             raise

@@ -24,6 +24,11 @@ class Packed:
     b: Tensor
     parts: tuple[Tensor, ...]
 
+    @property
+    def size(self) -> int:
+        """Numbers in one slot, so multiply-adds a row."""
+        return self.a[0].numel() + self.b[0].numel()
+
 
 def pack(a_stacked: Sequence[Tensor], b_stacked: Sequence[Tensor]) -> Packed:
     """Move the slots of one layer into the packed layout and let vLLM's tensors point into it.

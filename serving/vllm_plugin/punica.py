@@ -15,7 +15,7 @@ from torch import Tensor
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
 from serving.vllm_plugin.packing import Packed, pack
-from serving.vllm_plugin.threads import few
+from serving.vllm_plugin.threads import SMALL_PRODUCT, one_thread
 
 SPARSE = 8
 """A group whose rows lie further apart than one in so many is gathered; a denser one is multiplied where it lies."""
@@ -91,7 +91,7 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):
             return
         key = id(lora_a_stacked[0])
         packed = self._layers.get(key) or self._layers.setdefault(key, pack(lora_a_stacked, lora_b_stacked))
-        with few(x.shape[0]):
+        with one_thread(x.shape[0] * packed.size <= SMALL_PRODUCT):
             for group in self.groups:
                 b = packed.b[group.slot]
                 group.add(y, x, packed.a[group.slot], b if scale == 1.0 else b * scale)

@@ -4,88 +4,114 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from serving.muster import Muster
-from tests.waiting import until_async
 
 
-class Engine:
-    """Notes who enters, in order; nobody leaves until told."""
+class Room:
+    """People who ask one after the other, on a clock that the test moves. entered: who has begun, and when."""
 
-    def __init__(self, muster: Muster) -> None:
-        self.muster, self.entered, self.leave = muster, [], asyncio.Event()
+    def __init__(self, quiet: float, longest: float) -> None:
+        self.now = 0.0
+        self.muster = Muster(quiet, longest, clock=lambda: self.now, sleep=self._sleep)
+        self.entered: dict[str, float] = {}
+        self._leave = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def answer(self, name: str) -> None:
-        self.entered.append(f"{name} asks")
+    async def _sleep(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            await asyncio.sleep(0)
+
+    async def asks(self, name: str) -> None:
+        """Somebody comes now."""
+        self._tasks[name] = asyncio.create_task(self._answer(name))
+        await self.passes(0.0)
+
+    async def passes(self, seconds: float) -> None:
+        """Time goes by, and whoever may begin begins."""
+        self.now += seconds
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def gives_up(self, name: str) -> None:
+        """Somebody leaves."""
+        task = self._tasks.pop(name)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def empties(self) -> None:
+        """Everybody has been answered."""
+        self._leave.set()
+        await asyncio.gather(*self._tasks.values())
+        self._leave.clear()
+
+    async def _answer(self, name: str) -> None:
         async with self.muster.drawing():
-            self.entered.append(f"{name} begins")
-            await self.leave.wait()
+            self.entered[name] = self.now
+            await self._leave.wait()
 
 
-async def test_who_comes_while_others_gather_begins_with_them() -> None:
-    engine = Engine(Muster(quiet=3600, longest=0.5))
-    async with asyncio.TaskGroup() as people:
-        people.create_task(engine.answer("first"))
-        await until_async(lambda: engine.entered == ["first asks"])
-        people.create_task(engine.answer("second"))
-        await until_async(lambda: len(engine.entered) == 4)
-        engine.leave.set()
-    assert engine.entered[:2] == ["first asks", "second asks"], "the first waited for the second"
+@pytest.fixture
+def room() -> Room:
+    """Two seconds of quiet, eight at most."""
+    return Room(quiet=2, longest=8)
 
 
-async def test_a_newcomer_prolongs_the_wait() -> None:
-    engine, now = Engine(Muster(quiet=0.1, longest=3600)), asyncio.get_running_loop().time
-    async with asyncio.TaskGroup() as people:
-        people.create_task(engine.answer("first"))
-        await asyncio.sleep(0.05)
-        people.create_task(engine.answer("second"))
-        await until_async(lambda: "second asks" in engine.entered)
-        came = now()
-        await until_async(lambda: "first begins" in engine.entered)
-        waited = now() - came
-        engine.leave.set()
-    assert waited > 0.09, "the first waits until nobody has come for a while"
+async def test_one_person_waits_only_for_the_quiet(room: Room) -> None:
+    await room.asks("only")
+    await room.passes(1.9)
+    assert room.entered == {}
+    await room.passes(0.2)
+    assert "only" in room.entered
+    await room.empties()
 
 
-async def test_nobody_waits_for_ever_however_many_come() -> None:
-    engine = Engine(Muster(quiet=3600, longest=0.05))
-    async with asyncio.timeout(60), asyncio.TaskGroup() as people:
-        number = 0
-        while not any(word.endswith("begins") for word in engine.entered):
-            people.create_task(engine.answer(f"person {(number := number + 1)}"))
-            await asyncio.sleep(0.01)
-        engine.leave.set()
-    assert number > 1
+async def test_who_comes_while_others_gather_begins_with_them(room: Room) -> None:
+    await room.asks("first")
+    await room.passes(1.5)
+    await room.asks("second")
+    await room.passes(1.5)
+    assert room.entered == {}, "a newcomer prolongs the wait"
+    await room.passes(0.5)
+    assert room.entered == {"first": 3.5, "second": 3.5}
+    await room.empties()
 
 
-async def test_one_person_waits_only_for_the_quiet() -> None:
-    engine = Engine(Muster(quiet=0.001, longest=3600))
-    async with asyncio.timeout(60), asyncio.TaskGroup() as people:
-        people.create_task(engine.answer("only"))
-        await until_async(lambda: "only begins" in engine.entered)
-        engine.leave.set()
+async def test_nobody_waits_longer_than_the_longest_however_many_come(room: Room) -> None:
+    for number in range(8):
+        await room.asks(f"person {number}")
+        await room.passes(1.0)
+    assert set(room.entered.values()) == {8.0} and len(room.entered) == 8
+    await room.empties()
 
 
-async def test_nobody_waits_beside_answers_that_are_drawn() -> None:
-    muster = Muster(quiet=0.001, longest=0.001)
-    async with muster.drawing():
-        muster = _never_again(muster)
-        async with asyncio.timeout(60), muster.drawing():
-            pass
+async def test_nobody_waits_beside_answers_that_are_drawn(room: Room) -> None:
+    await room.asks("first")
+    await room.passes(2.0)
+    await room.asks("second")
+    assert room.entered == {"first": 2.0, "second": 2.0}
+    await room.empties()
 
 
-async def test_they_gather_again_once_all_have_ended() -> None:
-    muster = Muster(quiet=0.001, longest=0.001)
-    async with muster.drawing():
-        pass
-    engine = Engine(_never_again(muster))
-    only = asyncio.create_task(engine.answer("only"))
-    await until_async(lambda: bool(muster._waiting))
-    only.cancel()
-    await asyncio.gather(only, return_exceptions=True)
-    assert engine.entered == ["only asks"] and not muster._waiting
+async def test_they_gather_again_once_all_have_ended(room: Room) -> None:
+    await room.asks("first")
+    await room.passes(2.0)
+    await room.empties()
+    await room.asks("next")
+    assert "next" not in room.entered
+    await room.passes(2.0)
+    assert room.entered["next"] == 4.0
+    await room.empties()
 
 
-def _never_again(muster: Muster) -> Muster:
-    """From now on who has to wait here waits for an hour."""
-    muster._quiet = muster._longest = 3600
-    return muster
+async def test_who_gives_up_waiting_is_not_waited_for(room: Room) -> None:
+    await room.asks("first")
+    await room.passes(1.0)
+    await room.gives_up("first")
+    await room.passes(100.0)
+    await room.asks("second")
+    await room.passes(2.0)
+    assert room.entered == {"second": 103.0}
+    await room.empties()

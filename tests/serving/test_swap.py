@@ -294,17 +294,22 @@ async def test_an_engine_that_dies_during_a_check_is_not_taken_for_one_that_hold
     assert world.swapper.live is None and world.swapper.residents() == {}
 
 
-async def test_only_a_shadow_is_checked_at_leisure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_what_the_learner_samples_from_is_checked_at_leisure(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leisure = []
 
     async def check(engine, adapter, items, limits, pace) -> None:
         leisure.append(pace.rests)
 
     monkeypatch.setattr("serving.swap.check_behaviour", check)
-    await world.swapper.ensure(world.publish(0.1, shadow=True))
+    async with world.swapper.borrow(world.publish(0.1, shadow=True)):
+        pass
     world.publish(0.2)
-    await world.swapper.make_live(1)
-    assert leisure == [True, False]
+    await world.swapper.ensure(world.registry.read(1))
+    world.publish(0.3)
+    await world.swapper.make_live(2)
+    assert leisure == [True, False, False]
 
 
 async def test_canary_ends_or_becomes_live(world: World) -> None:
