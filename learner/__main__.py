@@ -32,7 +32,6 @@ def main() -> int:
         config = load(arguments.config, arguments.overrides)
         # Passive waits leave the cores to serving; they must be set before torch starts its threads.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        os.environ.setdefault("GOMP_SPINCOUNT", "0")
         from learner import verbs
 
         if arguments.verb == "replay":

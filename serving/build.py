@@ -163,7 +163,6 @@ def vllm_engine(config: Config, chat: ChatFormat) -> Engine:
             model=config.model.folder, eos_ids=tuple(sorted(chat.eos_ids)), dtype=config.engine.dtype,
             max_model_len=config.model.max_context, max_num_seqs=config.engine.max_streams,
             max_lora_rank=config.engine.max_lora_rank, kv_cache_gib=config.engine.kv_cache_gib, threads=config.engine.threads,
-            own_cores=config.engine.own_cores,
         )
     )  # fmt: skip
 

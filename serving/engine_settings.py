@@ -8,8 +8,6 @@ from pathlib import Path
 
 from serving.vllm_plugin import OWNER
 
-SPINS = "10000"
-"""Times that a thread of the engine asks for more work before it sleeps: some 0.2 ms, longer than a small operation."""
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -19,7 +17,7 @@ class EngineSettings:
 
     model: a Hugging Face folder. eos_ids: tokens that end a response. dtype: auto | float32 | bfloat16.
     max_model_len: tokens of prompt and response. slots: adapters resident at once. kv_cache_gib: memory for keys and values, CPU only.
-    threads: of the CPU engine; 0 = one per usable core. own_cores: nothing else works on them.
+    threads: of the CPU engine; 0 = one per usable core.
     """
 
     model: Path
@@ -32,7 +30,6 @@ class EngineSettings:
     lora_targets: tuple[str, ...] = LINEAR
     kv_cache_gib: float = 1.0
     threads: int = 0
-    own_cores: bool = False
 
 
 def choose_dtype(wanted: str, cuda: bool, cpuinfo: str) -> str:
@@ -61,7 +58,6 @@ def environment(settings: EngineSettings) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         # Spinning waits would take the cores from the learner, which shares them.
         "OMP_WAIT_POLICY": "PASSIVE",
-        "GOMP_SPINCOUNT": SPINS if settings.own_cores else "0",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         "HF_HUB_OFFLINE": "1",

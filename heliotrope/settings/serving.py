@@ -32,9 +32,6 @@ class EngineSection(Section):
     """Memory for keys and values, GiB (CPU)."""
     threads: int = Field(default=0, ge=0, le=256)
     """CPU threads of the engine; 0: all cores."""
-    own_cores: bool = False
-    """true: nothing else works on the engine's cores, no learner either: its threads wait awake then and are faster; beside
-    training they would be much slower (docs/experiments.md, "A step of the engine on CPU")."""
     max_lora_rank: Literal[8, 16, 32, 64] = 16
     """Largest rank of an adapter that a slot takes."""
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from serving.engine import EngineError, Piece, Sampling
-from serving.engine_settings import environment
 from serving.engine_vllm import EngineSettings, VllmEngine
 from serving.vllm_plugin import WRAPPER
 
@@ -75,10 +74,3 @@ async def test_a_response_that_the_engine_gave_up_is_an_error_and_not_an_end() -
     assert (await anext(stream)).token_ids == (5,)
     with pytest.raises(EngineError, match="ended r7 by itself .abort."):
         await anext(stream)
-
-
-@pytest.mark.parametrize(("own_cores", "spins"), [(False, False), (True, True)])
-def test_threads_wait_asleep_unless_the_cores_are_the_engines_own(own_cores: bool, spins: bool) -> None:
-    """A learner beside threads that spin gets in their way, and they in its."""
-    settings = EngineSettings(Path("nowhere"), (2,), own_cores=own_cores)
-    assert (int(environment(settings)["GOMP_SPINCOUNT"]) > 0) is spins
