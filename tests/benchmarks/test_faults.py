@@ -12,7 +12,7 @@ import pytest
 from benchmarks.faults.checker import Report
 from benchmarks.faults.episode import Result, run_episode
 from benchmarks.faults.house import House
-from benchmarks.faults.plan import Episode, Kill
+from benchmarks.faults.plan import Episode, Kill, Trouble
 from benchmarks.small_model import write_small_model
 from heliotrope.failpoints import NAMES
 
@@ -23,11 +23,15 @@ KILLS = 60
 
 
 async def episode(
-    folder: Path, bug: str, serving: tuple[Kill, ...], learner: tuple[Kill, ...] | None
+    folder: Path,
+    bug: str,
+    serving: tuple[Kill, ...],
+    learner: tuple[Kill, ...] | None,
+    troubles: tuple[Trouble, ...] = (),
 ) -> Result:
     """One installation with a broker, killed as named."""
     house = House.open(folder, write_small_model(folder / "model"), "kafka", bug)
-    return await run_episode(Episode(0, 5, "kafka", serving, learner, ()), house)
+    return await run_episode(Episode(0, 5, "kafka", serving, learner, troubles), house)
 
 
 def found(report: Report) -> dict[str, bool]:
@@ -37,6 +41,8 @@ def found(report: Report) -> dict[str, bool]:
 NOTHING = dict.fromkeys(("lost", "duplicated", "reordered", "damaged"), False)
 BEFORE_SEND = tuple(Kill("between reply and send", at) for at in (5, 11, 17))
 BEFORE_MARK = tuple(Kill("between send and mark", at) for at in (3, 5, 7))
+BROKER_COMES_LATE = (Trouble(0, "absent", 2.0),)
+"""What is sent first was acknowledged long before: a kill at it takes nothing that its person does not know of."""
 BEFORE_POSITION = (Kill("between rows and position", 1), Kill("between rows and position", 2))
 
 
@@ -47,7 +53,7 @@ async def test_kills_of_the_relay_lose_nothing_where_no_bug_is_planted(tmp_path:
 
 
 async def test_marking_before_the_broker_has_it_loses_events(tmp_path: Path) -> None:
-    result = await episode(tmp_path, "mark before ack", BEFORE_SEND, None)
+    result = await episode(tmp_path, "mark before ack", BEFORE_SEND, None, BROKER_COMES_LATE)
     assert any("not in the broker" in line for line in result.report.lost)
 
 
