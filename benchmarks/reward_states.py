@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from learner.backbone import Backbone, States
 from learner.prepared import PreparedStore
@@ -43,8 +43,8 @@ class KeptStates(PreparedStore):
             began, made = monotonic(), dict[str, Tensor]()
             for batch in batches(new[start : start + PART], TOKEN_BUDGET):
                 states = backbone.lower(batch, REWARD).half()
-                kept = zip(batch.ids, batch.lengths, strict=True)
-                made |= {id: states[i, :length].clone() for i, (id, length) in enumerate(kept)}
+                kept = zip(batch.ids, states.split(batch.lengths), strict=True)
+                made |= {id: part.clone() for id, part in kept}
             path = self._folder / f"{len(self._kept):06}.unready"
             save_file(made, path)
             self._read(path.replace(path.with_suffix(".safetensors")))
@@ -53,8 +53,8 @@ class KeptStates(PreparedStore):
             )
 
     def states(self, backbone: Backbone, batch: Batch, adapter: str | None = None) -> States:
-        """The batch's states, padded."""
-        return pad_sequence([self._kept[id].float() for id in batch.ids], batch_first=True)
+        """The batch's states."""
+        return torch.cat([self._kept[id].float() for id in batch.ids])
 
     def _read(self, path: Path) -> None:
         with safe_open(path, framework="pt") as file:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.tuners.lora import Linear
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from heliotrope.errors import ModelError, TamperedAdapter
-from learner.kernels import LowRankLinear, TokenLogprobs
+from learner.kernels import TokenLogprobs
+from learner.lean import sight, slim
 from learner.rows import Batch
 
-States = Float[Tensor, "rows seq hidden"]
+States = Float[Tensor, "positions hidden"]
 PerToken = Float[Tensor, "tokens"]
 
 WEIGHTS = "adapter_model.safetensors"
@@ -69,9 +69,8 @@ class Backbone:
         for adapter in adapters[1:]:
             self._model.add_adapter(adapter, self._lora_config(adapter, layers))
         self.adapters = tuple(adapters)
-        for module in self._model.modules():
-            if isinstance(module, Linear):
-                module.forward = _forward.__get__(module)
+        self._bare = False
+        slim(self._model)
 
     @classmethod
     def load(
@@ -108,6 +107,11 @@ class Backbone:
         return cls(model.eval(), shape or LoraShape(), model_dir.name, adapters, top)
 
     @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._head.device
+
+    @property
     def hidden_size(self) -> int:
         """Width of the hidden states."""
         return self._head.shape[1]
@@ -123,25 +127,33 @@ class Backbone:
         with self._using(None):
             return self._run(states, batch, 0, self.first_layer(adapter))
 
-    def upper(self, states: States, batch: Batch, adapter: str | None) -> Float[Tensor, "positions hidden"]:
-        """Normed output states by flat position, from `lower`'s states, with this adapter or (None) the base."""
+    def upper(self, states: States, batch: Batch, adapter: str | None) -> States:
+        """Normed output states, from `lower`'s states, with this adapter or (None) the base."""
         with self._using(adapter):
             states = self._run(states, batch, self.first_layer(adapter), len(self._core.layers))
-            return self._core.norm(states).flatten(0, 1)
+            return self._core.norm(states)
 
     @torch.no_grad()
-    def base(self, batch: Batch) -> tuple[dict[int, States], Float[Tensor, "positions hidden"]]:
+    def base(self, batch: Batch) -> tuple[dict[int, States], States]:
         """One pass of the base: the states that enter each adapter's first layer, by layer, and `upper`'s output."""
         states, done, entering = self._core.embed_tokens(batch.token_ids), 0, {}
         with self._using(None):
             for layer in sorted({self.shape.first_layer, *self._first.values()}):
                 states = entering[layer] = self._run(states, batch, done, layer)
                 done = layer
-            return entering, self._core.norm(self._run(states, batch, done, len(self._core.layers))).flatten(
-                0, 1
-            )
+            return entering, self._core.norm(self._run(states, batch, done, len(self._core.layers)))
 
-    def token_logprobs(self, outputs: Float[Tensor, "positions hidden"], batch: Batch) -> PerToken:
+    @contextmanager
+    def bare(self) -> Iterator[None]:
+        """No adapter is on until the end, so that several threads may call `base` meanwhile."""
+        with self._model.disable_adapter():
+            self._bare = True
+            try:
+                yield
+            finally:
+                self._bare = False
+
+    def token_logprobs(self, outputs: States, batch: Batch) -> PerToken:
         """Log-probability in nats of every response token, from `upper`'s output, at temperature 1."""
         result: Tensor = TokenLogprobs.apply(outputs[batch.predictors], self._head, batch.targets)
         return result
@@ -220,36 +232,21 @@ class Backbone:
         )
 
     def _run(self, states: States, batch: Batch, first: int, end: int) -> States:
-        rotary = self._core.rotary_emb(states, batch.positions)
-        mask = batch.mask
-        if self._core.config._attn_implementation == "eager":  # which adds the mask instead of reading it
-            mask = torch.zeros_like(mask, dtype=states.dtype).masked_fill(
-                ~mask, torch.finfo(states.dtype).min
-            )
+        rotary = self._core.rotary_emb(states, batch.positions[None])
+        mask, states = sight(self._core.config, batch, states.dtype), states[None]
         for layer in self._core.layers[first:end]:
             states = layer(states, attention_mask=mask, position_embeddings=rotary)
-        return states
+        return states[0]
 
     @contextmanager
     def _using(self, adapter: str | None) -> Iterator[None]:
         if adapter is None:
-            with self._model.disable_adapter():
+            with nullcontext() if self._bare else self._model.disable_adapter():
                 yield
             return
         if self._model.active_adapter != adapter:
             self._model.set_adapter(adapter)
         yield
-
-
-def _forward(self: Any, x: Tensor) -> Tensor:
-    """PEFT's LoRA linear without its dropout, mixing and casts, which are not used here."""
-    weight = self.base_layer.weight
-    if self.disable_adapters:
-        return nn.functional.linear(x, weight)
-    name = self.active_adapters[0]
-    a, b = (factor[name].weight.to(weight.dtype) for factor in (self.lora_A, self.lora_B))
-    result: Tensor = LowRankLinear.apply(x, weight, a, b, self.scaling[name])
-    return result
 
 
 def _same(own: Tensor | None, other: Tensor | None) -> bool:

@@ -6,8 +6,10 @@ The reference is always base, and the layers below the adapters never change, so
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -61,24 +63,24 @@ class PreparedStore:
         return torch.cat([self._items[id].tokens for id in batch.ids])
 
     def states(self, backbone: Backbone, batch: Batch, adapter: str | None = None) -> States:
-        """What enters the adapter's first layer, padded; computed where it is not kept."""
+        """What enters the adapter's first layer; computed where it is not kept."""
         layer = backbone.first_layer(adapter)
         kept = [self._items[id].states.get(layer) if id in self._items else None for id in batch.ids]
         whole = [
             _lower_alone(backbone, batch, i, adapter) if item is None else item for i, item in enumerate(kept)
         ]
-        return torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)
+        return torch.cat(whole)
 
     def prepare(self, backbone: Backbone, rows: Iterable[Row]) -> None:
         """Run base over the rows that are new, or whose tokens are not what they were. Worth calling as they come in: half
         of a short training is this.
 
         Each row runs alone, on one thread: in company its last bits would depend on who came at the same time, and a version
-        could not be made again (docs/decisions/rows-are-prepared-alone.md).
+        could not be made again (docs/decisions/rows-are-prepared-alone.md). As many rows run side by side as torch has threads.
         """
-        for row in rows:
-            if row.id not in self._items or self._items[row.id].row != row:
-                self._add(_prepared(backbone, row))
+        new = {row.id: row for row in rows if row.id not in self._items or self._items[row.id].row != row}
+        for item in _side_by_side(backbone, list(new.values())):
+            self._add(item)
 
     def _add(self, item: Prepared) -> None:
         id = item.row.id
@@ -94,7 +96,7 @@ class PreparedStore:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """A single row is too little work to share: beside serving, threads that wait for each other take longer than one."""
+    """A single row is too little work to share: threads that wait for each other take longer than one."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -103,14 +105,22 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _side_by_side(backbone: Backbone, rows: Sequence[Row]) -> Iterator[Prepared]:
+    workers = min(torch.get_num_threads(), len(rows)) if backbone.device.type == "cpu" else 1
+    with _one_thread(), backbone.bare():
+        if workers < 2:
+            yield from (_prepared(backbone, row) for row in rows)
+            return
+        with ThreadPoolExecutor(workers, "prepare", torch.set_num_threads, (1,)) as pool:
+            yield from pool.map(partial(_prepared, backbone), rows)
+
+
 @torch.no_grad()
-@_one_thread()
 def _prepared(backbone: Backbone, row: Row) -> Prepared:
     batch = collate([row])
     states, outputs = backbone.base(batch)
     logprobs = backbone.token_logprobs(outputs, batch)
-    kept = {layer: values[0] for layer, values in states.items()}
-    return Prepared(row, kept, sum_by_response(logprobs, batch), logprobs)
+    return Prepared(row, states, sum_by_response(logprobs, batch), logprobs)
 
 
 @torch.no_grad()
@@ -119,14 +129,14 @@ def _lower_alone(
     backbone: Backbone, batch: Batch, index: int, adapter: str | None
 ) -> Float[Tensor, "seq hidden"]:
     """One row's states, bit by bit as `prepare` makes them."""
-    length = batch.lengths[index]
     alone = replace(
         batch,
-        token_ids=batch.token_ids[index : index + 1, :length],
-        positions=batch.positions[index : index + 1, :length],
-        mask=batch.mask[index : index + 1, :, :length, :length],
+        lengths=batch.lengths[index : index + 1],
+        token_ids=batch.token_ids.split(batch.lengths)[index],
+        positions=batch.positions.split(batch.lengths)[index],
+        masks=batch.masks[index : index + 1],
     )
-    return backbone.lower(alone, adapter)[0]
+    return backbone.lower(alone, adapter)
 
 
 def log_ratios(

@@ -159,8 +159,8 @@ class RewardModel:
         found: dict[str, list[float]] = {}
         for batch in batches(rows, self._settings.token_budget):
             rewards = iter(self._rewards(batch).tolist())
-            counts = torch.bincount(batch.last // batch.token_ids.shape[1], minlength=len(batch.ids)).tolist()
-            found |= {id: [next(rewards) for _ in range(k)] for id, k in zip(batch.ids, counts, strict=True)}
+            each = zip(batch.ids, batch.responses, strict=True)
+            found |= {id: [next(rewards) for _ in range(count)] for id, count in each}
         return found
 
     def record(self) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Rows that share their prompt: one sequence [prompt, response 1, response 2, …] instead of several.
 
 Each response sees the prompt and itself, never another response: its position ids go on from the prompt's
-end and a mask hides the rest. The prompt is then computed once for a pair instead of twice.
+end and a mask hides the rest. The prompt is then computed once for a pair instead of twice. Rows of a batch lie
+one behind the other without padding: people's texts differ so much in length that padding would be a third of the work.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from torch import Tensor
 from heliotrope.errors import InvalidInput
 
 TokenIds = Sequence[int]
+PerPosition = Int[Tensor, "positions"]
 PerToken = Int[Tensor, "tokens"]
 PerResponse = Int[Tensor, "responses"]
-PAD = -1
 
 
 @dataclass(frozen=True)
@@ -38,25 +39,28 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows as tensors, padded at the right. Flat indices count positions of `token_ids` row by row."""
+    """Rows as tensors, one behind the other. Indices count positions through the batch."""
 
     ids: tuple[str, ...]
     lengths: tuple[int, ...]
-    token_ids: Int[Tensor, "rows seq"]
-    positions: Int[Tensor, "rows seq"]
+    """Positions of each row."""
+    responses: tuple[int, ...]
+    """How many each row has."""
+    token_ids: PerPosition
+    positions: PerPosition
     """Position ids for the rotary embedding; each response goes on where the prompt ends."""
-    mask: Bool[Tensor, "rows 1 seq seq"]
-    """True where position i (third axis) may look at position j (last axis)."""
+    masks: tuple[Bool[Tensor, "seq seq"], ...]
+    """Of each row: true where position i may look at position j of the same row."""
     tokens: PerToken
-    """Flat index of every response token."""
+    """Index of every response token."""
     predictors: PerToken
-    """Flat index of the position whose output predicts it."""
+    """Index of the position whose output predicts it."""
     targets: PerToken
     """The token's id."""
     owners: PerToken
     """Which response it belongs to, counted through the batch, all responses of a row in turn."""
     last: PerResponse
-    """Flat index of each response's last token."""
+    """Index of each response's last token."""
 
 
 def make_row(
@@ -85,55 +89,56 @@ def make_row(
 
 
 def batches(rows: Iterable[Row], token_budget: int) -> list[Batch]:
-    """Rows grouped by length so that rows x longest stays within `token_budget`; a longer row goes alone."""
+    """Rows, the longest first, so that those of a batch have `token_budget` tokens at most; a longer row goes alone."""
     groups: list[list[Row]] = []
+    room = 0
     for row in sorted(rows, key=lambda row: (-len(row), row.id)):
-        if groups and len(groups[-1][0]) * (len(groups[-1]) + 1) <= token_budget:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
+        if not groups or len(row) > room:
+            groups.append([])
+            room = token_budget
+        groups[-1].append(row)
+        room -= len(row)
     return [collate(group) for group in groups]
 
 
 def collate(rows: Sequence[Row]) -> Batch:
     """One batch of these rows, in this order."""
-    lengths = tuple(map(len, rows))
-    width = max(lengths)
-    token_ids = torch.zeros(len(rows), width, dtype=torch.long)
-    positions = torch.zeros(len(rows), width, dtype=torch.long)
-    segments = torch.full((len(rows), width), PAD)
-    tokens, predictors, owners, last = [], [], [], []
-    for index, row in enumerate(rows):
-        end = len(row.prompt)
-        token_ids[index, : lengths[index]] = torch.tensor(row.prompt + sum(row.responses, ()))
-        positions[index, :end] = torch.arange(end)
-        segments[index, :end] = 0
-        for number, response in enumerate(row.responses, 1):
+    positions, masks, tokens, predictors, owners, last = [], [], [], [], [], []
+    here = 0
+    for row in rows:
+        prompt, end = len(row.prompt), here + len(row.prompt)
+        positions += range(prompt)
+        for response in row.responses:
             start, end = end, end + len(response)
-            positions[index, start:end] = len(row.prompt) + torch.arange(len(response))
-            segments[index, start:end] = number
-            here = index * width
-            tokens += range(here + start, here + end)
-            predictors += [here + len(row.prompt) - 1, *range(here + start, here + end - 1)]
+            positions += range(prompt, prompt + len(response))
+            tokens += range(start, end)
+            predictors += [here + prompt - 1, *range(start, end - 1)]
             owners += [len(last)] * len(response)
-            last.append(here + end - 1)
-    flat = torch.tensor(tokens)
+            last.append(end - 1)
+        masks.append(_visible(row))
+        here = end
+    token_ids = torch.tensor(
+        [token for row in rows for part in (row.prompt, *row.responses) for token in part]
+    )
+    indices = torch.tensor(tokens)
     return Batch(
         ids=tuple(row.id for row in rows),
-        lengths=lengths,
+        lengths=tuple(map(len, rows)),
+        responses=tuple(len(row.responses) for row in rows),
         token_ids=token_ids,
-        positions=positions,
-        mask=_visible(segments),
-        tokens=flat,
+        positions=torch.tensor(positions),
+        masks=tuple(masks),
+        tokens=indices,
         predictors=torch.tensor(predictors),
-        targets=token_ids.flatten()[flat],
+        targets=token_ids[indices],
         owners=torch.tensor(owners),
         last=torch.tensor(last),
     )
 
 
-def _visible(segments: Int[Tensor, "rows seq"]) -> Bool[Tensor, "rows 1 seq seq"]:
-    """Backwards only, and only into the prompt or the own segment (padding sees itself: no empty softmax)."""
-    past = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool).tril()
-    shared = (segments == 0)[:, None, :] | (segments[:, :, None] == segments[:, None, :])
-    return (past & shared)[:, None]
+def _visible(row: Row) -> Bool[Tensor, "seq seq"]:
+    """Backwards only, and only into the prompt or the own response."""
+    sizes = torch.tensor([len(row.prompt), *map(len, row.responses)])
+    segments = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    shared = (segments == 0)[None, :] | (segments[:, None] == segments[None, :])
+    return shared.tril()

@@ -33,7 +33,7 @@ def schedule(step: int, steps: int) -> float:
 
 def optimiser(parameters: Sequence[nn.Parameter], learning_rate: float) -> torch.optim.AdamW:
     """AdamW without weight decay: B = 0 is the base, and nothing else should pull there."""
-    return torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    return torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
 
 
 def step(

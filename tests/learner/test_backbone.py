@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from torch.nn.functional import rms_norm
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from heliotrope.errors import ModelError, TamperedAdapter
 from learner.backbone import ATTENTION, Backbone, LoraShape
 from learner.examples import rows_of
-from learner.kernels import LowRankLinear, TokenLogprobs
+from learner.kernels import LowRankLinears, RmsNorm, Rotate, TokenLogprobs
 from learner.rows import Row, collate
 from tests.learner.tiny_llama import VOCABULARY, pairs, tiny_backbone, tiny_model, tokens
 
@@ -59,6 +60,25 @@ def test_shared_rows_equal_separate_rows(tmp_path: Path, first_layer: int, atten
     got = backbone.logprobs(batch, "policy")
     assert (got - want).abs().max() < 2e-5
     assert (got - backbone.logprobs(batch, None)).abs().max() > 0.01
+
+
+def test_another_model_keeps_its_own_attention_and_its_biases(tmp_path: Path):
+    config = Qwen2Config(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True, initializer_range=0.2,
+    )  # fmt: skip
+    torch.manual_seed(3)
+    model = Qwen2ForCausalLM(config).eval()
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.q_proj.bias.normal_()
+    model.save_pretrained(tmp_path)
+    rows = some_rows()
+    want = torch.cat([part for row in rows for part in separately(model, row)])
+    backbone = Backbone.load(tmp_path, LoraShape(rank=4, alpha=8.0))
+    backbone.reset("policy", seed=5)
+    for adapter in (None, "policy"):
+        assert (backbone.logprobs(collate(rows), adapter) - want).abs().max() < 2e-5
 
 
 def test_a_fresh_adapter_answers_as_the_base_and_adapters_are_apart():
@@ -107,9 +127,28 @@ def test_kernels_by_gradcheck():
 
     targets = torch.tensor([0, 3, 8, 3, 1])
     assert torch.autograd.gradcheck(TokenLogprobs.apply, (draw(5, 4), draw(9, 4, wanted=False), targets))
-    x, w, a, b = draw(2, 3, 4), draw(5, 4, wanted=False), draw(2, 4), draw(5, 2)
-    assert torch.autograd.gradcheck(LowRankLinear.apply, (x, w, a, b, 0.5))
-    assert torch.allclose(LowRankLinear.apply(x, w, a, b, 0.5), x @ w.t() + 0.5 * (x @ a.t()) @ b.t())
+    x = draw(2, 3, 4)
+    parts = [(draw(5, 4, wanted=False), None, draw(2, 4), draw(5, 2)),
+             (draw(3, 4, wanted=False), draw(3, wanted=False), draw(2, 4), draw(3, 2))]  # fmt: skip
+    factors = [factor for part in parts for factor in part]
+    assert torch.autograd.gradcheck(LowRankLinears.apply, (x, 0.5, *factors))
+    for (w, c, a, b), got in zip(parts, LowRankLinears.apply(x, 0.5, *factors), strict=True):
+        assert torch.allclose(got, x @ w.t() + 0.5 * (x @ a.t()) @ b.t() + (0 if c is None else c))
+    weight = draw(4, wanted=False)
+    assert torch.autograd.gradcheck(RmsNorm.apply, (x, weight, 1e-5))
+    assert torch.allclose(RmsNorm.apply(x, weight, 1e-5), rms_norm(x, (4,), weight, 1e-5))
+
+
+def test_rotation_by_gradcheck_and_as_complex_numbers_turn():
+    g = torch.Generator().manual_seed(4)
+    x = torch.randn(5, 2, 8, generator=g, dtype=torch.float64).requires_grad_()
+    angles = torch.randn(5, 4, generator=g, dtype=torch.float64)
+    cos, sin = angles.cos(), angles.sin()
+    assert torch.autograd.gradcheck(Rotate.apply, (x, cos, sin, (3, 2)))
+    turned = torch.complex(*x.chunk(2, -1)) * torch.polar(torch.ones_like(angles), angles)[:, None]
+    want = torch.cat([turned.real, turned.imag], -1).transpose(0, 1)
+    got = Rotate.apply(x, cos, sin, (3, 2))
+    assert torch.allclose(got[0], want[:, :3]) and torch.allclose(got[1], want[:, 3:])
 
 
 def test_token_logprobs_in_several_chunks():

@@ -14,8 +14,8 @@ ROW = Row("a", (10, 11, 12), ((20, 21), (30, 31, 32)))
 
 def test_one_row_by_hand():
     batch = collate([ROW])
-    assert batch.token_ids.tolist() == [[10, 11, 12, 20, 21, 30, 31, 32]]
-    assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 3, 4, 5]]  # the second response starts at 3 again
+    assert batch.token_ids.tolist() == [10, 11, 12, 20, 21, 30, 31, 32]
+    assert batch.positions.tolist() == [0, 1, 2, 3, 4, 3, 4, 5]  # the second response starts at 3 again
     assert batch.targets.tolist() == [20, 21, 30, 31, 32]
     # the prompt's last token (2) predicts the first token of both
     assert batch.predictors.tolist() == [2, 3, 2, 5, 6]
@@ -24,28 +24,28 @@ def test_one_row_by_hand():
 
 
 def test_responses_do_not_see_each_other():
-    sees = [[j for j in range(8) if line[j]] for line in collate([ROW]).mask[0, 0].tolist()]
+    sees = [[j for j in range(8) if line[j]] for line in collate([ROW]).masks[0].tolist()]
     assert sees[2] == [0, 1, 2]
     assert sees[4] == [0, 1, 2, 3, 4]
     assert sees[5] == [0, 1, 2, 5]  # not 3 and 4, the other response
     assert sees[7] == [0, 1, 2, 5, 6, 7]
 
 
-def test_padding_is_never_seen_and_never_predicted():
+def test_rows_lie_one_behind_the_other():
     batch = collate([ROW, Row("b", (40,), ((50,), (60,)))])
+    assert batch.token_ids.tolist() == [10, 11, 12, 20, 21, 30, 31, 32, 40, 50, 60]
+    assert (batch.lengths, batch.responses) == ((8, 3), (2, 2))
     assert batch.targets.tolist() == [20, 21, 30, 31, 32, 50, 60]
-    assert batch.predictors.tolist() == [2, 3, 2, 5, 6, 8, 8]  # the second row starts at flat index 8
+    assert batch.predictors.tolist() == [2, 3, 2, 5, 6, 8, 8]  # the second row starts at index 8
     assert batch.owners.tolist() == [0, 0, 1, 1, 1, 2, 3]
     assert batch.last.tolist() == [4, 7, 9, 10]
-    real = batch.mask[1, 0, :3]
-    assert not real[:, 3:].any()
-    assert batch.mask[1, 0].any(-1).all()  # no position has nothing to look at: no 0 / 0 in the softmax
+    assert batch.masks[1].tolist() == [[True, False, False], [True, True, False], [True, False, True]]
 
 
 def test_a_batch_stays_within_its_token_budget():
     rows = [Row(str(n), (1,) * n, ((2,),)) for n in (3, 9, 4, 9, 30, 5)]  # n + 1 tokens each
     groups = [batch.ids for batch in batches(rows, token_budget=20)]
-    # longest first: 31 alone although beyond the budget; 10 + 10; then 6, 5, 4 padded to 6: 18
+    # longest first: 31 alone although beyond the budget; 10 + 10; then 6 + 5 + 4 = 15
     assert groups == [("30",), ("9", "9"), ("5", "4", "3")]
 
 

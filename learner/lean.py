@@ -1,0 +1,132 @@
+"""Forwards of Llama's own modules that pass fewer times over the activations; what they compute is the same.
+
+Only modules of exactly these classes are given them: another model's keep their own, slower, and as right.
+Measured in docs/experiments.md ("The learner's core").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from peft.tuners.lora import Linear
+from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP, LlamaRMSNorm
+
+from learner.kernels import LowRankLinears, RmsNorm, Rotate
+from learner.rows import Batch
+
+
+def slim(model: nn.Module) -> None:
+    """Give every module that is known here its forward of this file."""
+    for module in model.modules():
+        if (forward := FORWARDS.get(type(module))) and _fits(module):
+            module.forward = forward.__get__(module)
+
+
+def _fits(module: Any) -> bool:
+    return not isinstance(module, LlamaAttention) or _own(module.config)
+
+
+def _own(config: Any) -> bool:
+    """Whether attention is that of this file."""
+    return config.model_type == "llama" and config._attn_implementation == "sdpa"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Who sees whom, by row: zero where a query (of all heads that share a key) may look at a position, else very low."""
+
+    lengths: tuple[int, ...]
+    masks: tuple[Float[Tensor, "queries seq"], ...]
+
+
+def sight(config: Any, batch: Batch, dtype: torch.dtype) -> Sight | Float[Tensor, "1 1 positions positions"]:
+    """What attention is told of a batch. Other models' own gets one mask for the batch as a single row."""
+    if not _own(config):
+        return _added(torch.block_diag(*batch.masks).bool(), dtype)[None, None]
+    shared = config.num_attention_heads // config.num_key_value_heads
+    return Sight(batch.lengths, tuple(_added(mask, dtype).repeat(shared, 1) for mask in batch.masks))
+
+
+def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def project(x: Tensor, modules: Sequence[Any]) -> tuple[Tensor, ...]:
+    """What each linear module makes of `x`; those that bear an adapter in one go."""
+    if not all(isinstance(module, Linear) and not module.disable_adapters for module in modules):
+        return tuple(module(x) for module in modules)
+    factors = [factor for module in modules for factor in _factors(module)]
+    result: tuple[Tensor, ...] = LowRankLinears.apply(x, _scale(modules[0]), *factors)
+    return result
+
+
+def _factors(module: Any) -> tuple[Tensor | None, ...]:
+    base, name = module.base_layer, module.active_adapters[0]
+    down, up = (factor[name].weight.to(base.weight.dtype) for factor in (module.lora_A, module.lora_B))
+    return base.weight, base.bias, down, up
+
+
+def _scale(module: Any) -> float:
+    scale: float = module.scaling[module.active_adapters[0]]
+    return scale
+
+
+def _linear(self: Any, x: Tensor) -> Tensor:
+    """PEFT's LoRA linear without its dropout, mixing and casts, which are not used here."""
+    if self.disable_adapters:
+        return linear(x, self.base_layer.weight, self.base_layer.bias)
+    return project(x, (self,))[0]
+
+
+def _norm(self: Any, x: Tensor) -> Tensor:
+    result: Tensor = RmsNorm.apply(x, self.weight, self.variance_epsilon)
+    return result
+
+
+def _mlp(self: Any, x: Tensor) -> Tensor:
+    gate, up = project(x, (self.gate_proj, self.up_proj))
+    result: Tensor = self.down_proj(self.act_fn(gate) * up)
+    return result
+
+
+def _attention(
+    self: Any,
+    hidden_states: Tensor,
+    position_embeddings: tuple[Tensor, Tensor],
+    attention_mask: Sight,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Row by row. Query heads that share a key head lie one behind the other, as so many more positions, so that no key
+    is copied."""
+    lengths, dim = attention_mask.lengths, self.head_dim
+    query, key, value = (
+        part.view(sum(lengths), -1, dim)
+        for part in project(hidden_states, (self.q_proj, self.k_proj, self.v_proj))
+    )
+    cos, sin = (part[0, :, : dim // 2] for part in position_embeddings)
+    queries, keys = (Rotate.apply(part, cos, sin, lengths) for part in (query, key))
+    rows = zip(queries, keys, value.split(lengths), attention_mask.masks, strict=True)
+    seen = [_attend(q, k, v.transpose(0, 1), mask, self.scaling) for q, k, v, mask in rows]
+    return self.o_proj(torch.cat(seen)[None]), None
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """query [heads, seq, dim], key and value [key heads, seq, dim], mask [heads / key heads * seq, seq] -> [seq, heads * dim]."""
+    heads, seq, dim = query.shape
+    grouped = query.view(1, len(key), -1, dim)
+    seen = scaled_dot_product_attention(grouped, key[None], value[None], mask[None, None], scale=scale)
+    return seen.reshape(heads, seq, dim).transpose(0, 1).reshape(seq, heads * dim)
+
+
+FORWARDS: dict[type, Any] = {
+    Linear: _linear,
+    LlamaRMSNorm: _norm,
+    LlamaMLP: _mlp,
+    LlamaAttention: _attention,
+}
