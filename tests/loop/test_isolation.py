@@ -70,7 +70,7 @@ async def test_a_name_with_other_weights_finds_no_stale_prefix(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 async def test_the_whole_matrix_in_both_dtypes() -> None:
     command = ["-m", "benchmarks.isolation", "--tokens", "4"]
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
