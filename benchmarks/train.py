@@ -2,7 +2,8 @@
 
 Each training is a process of its own, ours and TRL's in turn; figures are medians. The clock starts at texts and ends
 at the trained adapter, so tokenising and reference passes are inside it; loading the model and a warm-up step are not.
-TRL's settings are tried first, once each, and its fastest one is what is compared. All tables go to stderr.
+TRL's settings are tried first, once each and on a few of the pairs, and its fastest one is what is compared. All tables go to
+stderr.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ def main() -> None:
     """Measure, and print JSON as the last line."""
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as folder:
-        job = prepare(arguments, Path(folder))
+        job, trial = prepare(arguments, Path(folder))
         report: dict[str, object] = {
-            task: _task(replace(job, task=task), arguments) for task in arguments.only
+            task: _task(replace(job, task=task), replace(trial, task=task), arguments)
+            for task in arguments.only
         }
     report |= {
         "device": arguments.device,
@@ -52,14 +54,15 @@ def _arguments() -> argparse.Namespace:
     add("--max-tokens", type=int, default=512, help="longest prompt with response; longer pairs are left out")
     add("--batch", type=int, default=8, help="pairs of one step")
     add("--alternations", type=int, default=3, help="trainings of each side")
+    add("--try-pairs", type=int, default=16, help="pairs that each of TRL's settings is tried on")
     add("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="TRL's settings to try")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--threads", type=int, default=0, help="CPU threads of either side; 0: all cores")
     return parser.parse_args()
 
 
-def prepare(arguments: argparse.Namespace, folder: Path) -> Job:
-    """Choose pairs by their ids alone, those that fit, and write them down for the processes."""
+def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[Job, Job]:
+    """Choose pairs by their ids alone, those that fit, and write them down for the processes. Second: the trial of a setting."""
     chat = ChatFormat.load(arguments.model)
     wanted = arguments.batch + arguments.pairs_count + arguments.held_out
     chosen = []
@@ -69,7 +72,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Job:
     if len(chosen) < wanted:
         raise SystemExit(f"only {len(chosen)} pairs fit {arguments.max_tokens} tokens, {wanted} wanted")
     warm, rest = chosen[: arguments.batch], chosen[arguments.batch :]
-    return Job(
+    job = Job(
         task="dpo",
         model=str(arguments.model),
         warm=write_pairs(folder / "warm.jsonl", warm),
@@ -80,20 +83,21 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Job:
         device=arguments.device,
         threads=arguments.threads,
     )
+    tried = write_pairs(folder / "tried.jsonl", rest[: arguments.try_pairs])
+    return job, replace(job, train=tried, held_out=job.warm)
 
 
-def _task(job: Job, arguments: argparse.Namespace) -> dict[str, object]:
+def _task(job: Job, trial: Job, arguments: argparse.Namespace) -> dict[str, object]:
     """Both sides of one trainer, alternating."""
-    ours = [need(run_side("ours", job))]
-    job = replace(job, order=ours[0].order)
-    tried = {name: run_side("trl", replace(job, setting=name)) for name in arguments.settings}
+    tried = {name: run_side("trl", replace(trial, setting=name)) for name in arguments.settings}
     worked = {name: outcome for name, outcome in tried.items() if outcome}
     if not worked:
         raise SystemExit(f"{job.task}: no setting of TRL worked; see the lines above")
     best = min(worked, key=lambda name: worked[name].seconds)
-    theirs = [worked[best]]
-    for _ in range(arguments.alternations - 1):
+    ours, theirs = list[Outcome](), list[Outcome]()
+    for _ in range(arguments.alternations):
         ours.append(need(run_side("ours", job)))
+        job = replace(job, order=ours[0].order)
         theirs.append(need(run_side("trl", replace(job, setting=best))))
     if ours[0].fingerprint != theirs[0].fingerprint:
         raise SystemExit(f"{job.task}: the two sides trained on different token ids; the comparison is void")
@@ -102,7 +106,7 @@ def _task(job: Job, arguments: argparse.Namespace) -> dict[str, object]:
     mine, other = (_median(side, arguments.pairs_count) for side in (ours, theirs))
     return {
         "ours": mine,
-        "trl": other,
+        "trl": other | {"setting": best},
         "speedup": mine["pairs_per_s"] / other["pairs_per_s"],
         "memory_ratio": mine["peak_gb"] / other["peak_gb"],
     }
@@ -135,6 +139,7 @@ def _median(outcomes: Sequence[Outcome], pairs: int) -> dict[str, float]:
         "pairs_per_s": median(pairs / outcome.seconds for outcome in outcomes),
         "peak_gb": median(outcome.peak_gb for outcome in outcomes),
         "loss": median(outcome.loss for outcome in outcomes),
+        "accuracy": median(outcome.accuracy for outcome in outcomes),
     }
 
 
