@@ -127,14 +127,25 @@ def _trainer(job: Job, tokenizer: Any, texts: list[dict[str, Any]], model: Any =
         task_type="SEQ_CLS" if job.task == "reward" else "CAUSAL_LM",
         modules_to_save=["score"] if job.task == "reward" else None,
     )
-    data = Dataset.from_list(texts)
-    return kind(
+    trainer = kind(
         model=model or _model(job),
         args=arguments,
-        train_dataset=data,
+        train_dataset=Dataset.from_list(texts),
         processing_class=tokenizer,
         peft_config=lora,
     )
+    _same_start(trainer.model)
+    return trainer
+
+
+def _same_start(model: Any) -> None:
+    """The adapter begins with the numbers that ours begins with (`Backbone.reset`)."""
+    import torch
+
+    generator = torch.Generator(model.device).manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if ".lora_A." in name:
+            torch.nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
 
 
 def _with_our_schedule(kind: Any) -> Any:
