@@ -16,6 +16,8 @@ from benchmarks.pairs import Pair, fingerprint
 from benchmarks.train_job import Job, Outcome, peak_gb, read_pairs
 from benchmarks.train_settings import SETTINGS
 
+NAMES = {"dpo": "DPO", "reward": "Reward", "kto": "KTO", "sft": "SFT"}
+
 
 def main() -> None:
     """Train, then print the outcome as JSON on the last line."""
@@ -91,20 +93,39 @@ def _model(job: Job) -> Any:
 
 
 def _trainer(job: Job, tokenizer: Any, texts: list[dict[str, Any]], model: Any = None) -> Any:
-    """A trainer with our optimiser and schedule, fed in the order of `texts`."""
+    """A trainer with our optimiser, schedule and start, fed in the order of `texts`."""
     import trl
     from datasets import Dataset
     from peft import LoraConfig
 
     from learner.backbone import TARGETS
 
-    name = {"dpo": "DPO", "reward": "Reward", "kto": "KTO", "sft": "SFT"}[job.task]
-    kind = _with_our_schedule(getattr(trl, f"{name}Trainer"))
+    lora = LoraConfig(
+        r=job.rank,
+        lora_alpha=int(job.alpha),
+        target_modules=list(TARGETS),
+        task_type="SEQ_CLS" if job.task == "reward" else "CAUSAL_LM",
+        modules_to_save=["score"] if job.task == "reward" else None,
+    )
+    trainer = _with_our_schedule(getattr(trl, f"{NAMES[job.task]}Trainer"))(
+        model=model or _model(job),
+        args=_arguments(job),
+        train_dataset=Dataset.from_list(texts),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+    _same_start(trainer.model)
+    return trainer
+
+
+def _arguments(job: Job) -> Any:
+    import trl
+
     extra = {} if job.task in ("reward", "sft") else {"beta": 0.1}
     settings = SETTINGS[job.setting]
     if settings.get("precompute_ref_log_probs") and job.task not in ("dpo", "kto"):
         raise SystemExit("no reference pass in this trainer")
-    arguments = getattr(trl, f"{name}Config")(
+    return getattr(trl, f"{NAMES[job.task]}Config")(
         output_dir=job.scratch,
         per_device_train_batch_size=job.batch * (2 if job.task == "kto" else 1),
         num_train_epochs=1,
@@ -120,22 +141,6 @@ def _trainer(job: Job, tokenizer: Any, texts: list[dict[str, Any]], model: Any =
         dataloader_pin_memory=job.device == "cuda",
         **{"train_sampling_strategy": "sequential"} | extra | settings,
     )
-    lora = LoraConfig(
-        r=job.rank,
-        lora_alpha=int(job.alpha),
-        target_modules=list(TARGETS),
-        task_type="SEQ_CLS" if job.task == "reward" else "CAUSAL_LM",
-        modules_to_save=["score"] if job.task == "reward" else None,
-    )
-    trainer = kind(
-        model=model or _model(job),
-        args=arguments,
-        train_dataset=Dataset.from_list(texts),
-        processing_class=tokenizer,
-        peft_config=lora,
-    )
-    _same_start(trainer.model)
-    return trainer
 
 
 def _same_start(model: Any) -> None:
