@@ -63,6 +63,10 @@ def _arguments() -> argparse.Namespace:
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[Job, Job]:
     """Choose pairs by their ids alone, those that fit, and write them down for the processes. Second: the trial of a setting."""
+    if arguments.pairs_count % arguments.batch:
+        raise SystemExit(
+            f"--pairs-count {arguments.pairs_count} is not whole steps of --batch {arguments.batch}"
+        )
     chat = ChatFormat.load(arguments.model)
     wanted = arguments.batch + arguments.pairs_count + arguments.held_out
     chosen = []

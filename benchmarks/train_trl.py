@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.pairs import Pair, fingerprint
 from benchmarks.train_job import Job, Outcome, peak_gb, read_pairs
-from benchmarks.train_settings import SETTINGS
+from benchmarks.train_settings import PADDING_FREE, SETTINGS
 
 NAMES = {"dpo": "DPO", "reward": "Reward", "kto": "KTO", "sft": "SFT"}
 
@@ -125,6 +125,8 @@ def _arguments(job: Job) -> Any:
     settings = SETTINGS[job.setting]
     if settings.get("precompute_ref_log_probs") and job.task not in ("dpo", "kto"):
         raise SystemExit("no reference pass in this trainer")
+    if job.setting == PADDING_FREE and job.task != "sft":
+        raise SystemExit("this trainer pads, whatever it is told")
     return getattr(trl, f"{NAMES[job.task]}Config")(
         output_dir=job.scratch,
         per_device_train_batch_size=job.batch * (2 if job.task == "kto" else 1),

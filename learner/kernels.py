@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 PerToken = Float[Tensor, "tokens"]
@@ -52,6 +53,7 @@ class TokenLogprobs(torch.autograd.Function):
         return logprobs
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         (slopes,) = ctx.saved_tensors
         return grads[0][:, None].to(slopes.dtype) * slopes, None, None
@@ -63,20 +65,21 @@ class LowRankLinears(torch.autograd.Function):
     Forward merges the update first, so that wide activations are written once; PEFT adds s * (x A^T) B^T to the output,
     which passes three more times over every activation. Backward keeps no merged weights: the gradient on x is
     sum_i g_i W_i + s g_i B_i A_i, added up in place. Hu et al. 2021, LoRA, arXiv 2106.09685, eq. 3.
-    Shapes: x [..., in]; of each i in turn W [out, in], c [out] or None, A [rank, in], B [out, rank] -> [..., out] each.
+    keep: whether there will be a backward. Shapes: x [..., in]; of each i in turn W [out, in], c [out] or None, A [rank, in], B [out, rank] -> [..., out] each.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float, *factors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, x: Tensor, scale: float, keep: bool, *factors: Tensor | None) -> tuple[Tensor, ...]:
         weights, biases, downs, ups = _by_kind(factors)
         down = torch.cat(downs)
-        narrow = linear(x.reshape(-1, x.shape[-1]), down) if any(ctx.needs_input_grad) else None
+        narrow = linear(x.reshape(-1, x.shape[-1]), down) if keep else None
         ctx.save_for_backward(x, down, narrow, *weights, *ups)
         ctx.scale = scale
         each = zip(weights, biases, downs, ups, strict=True)
         return tuple(linear(x, torch.addmm(w, b, a, alpha=scale), bias) for w, bias, a, b in each)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         x, down, narrow, *both = ctx.saved_tensors
         weights, ups, rank = both[: len(grads)], both[len(grads) :], len(down) // len(grads)
@@ -91,7 +94,7 @@ class LowRankLinears(torch.autograd.Function):
         of_downs = (bent.t() @ x.reshape(-1, x.shape[-1]) * ctx.scale).split(rank)
         of_ups = [g.t() @ part * ctx.scale for g, part in zip(wide, narrow.split(rank, 1), strict=True)]
         of_factors = [(None, None, a, b) for a, b in zip(of_downs, of_ups, strict=True)]
-        return grad_x, None, *(grad for part in of_factors for grad in part)
+        return grad_x, None, None, *(grad for part in of_factors for grad in part)
 
 
 class RmsNorm(torch.autograd.Function):
@@ -110,6 +113,7 @@ class RmsNorm(torch.autograd.Function):
         return (wide * ctx.factor).to(x.dtype).mul_(weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         x, weight = ctx.saved_tensors
         wide, grad = _wide(x), _wide(grads[0] * weight)
@@ -133,6 +137,7 @@ class Rotate(torch.autograd.Function):
         return rows
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None, None]:
         cos, sin = ctx.saved_tensors
         heads, _, dim = grads[0].shape

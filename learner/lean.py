@@ -1,6 +1,7 @@
 """Forwards of Llama's own modules that pass fewer times over the activations; what they compute is the same.
 
-Only modules of exactly these classes are given them: another model's keep their own, slower, and as right.
+Only modules of exactly these classes are given them: another model's keep their own, as right, slower, and with attention over a batch
+as one row, in memory that grows as the square of its tokens (dpo.token_budget).
 Measured in docs/experiments.md ("The learner's core").
 """
 
@@ -39,18 +40,17 @@ def _own(config: Any) -> bool:
 
 @dataclass(frozen=True)
 class Sight:
-    """Who sees whom, by row: zero where a query (of all heads that share a key) may look at a position, else very low."""
+    """Who sees whom, by row: zero where a position may look at another, else very low."""
 
     lengths: tuple[int, ...]
-    masks: tuple[Float[Tensor, "queries seq"], ...]
+    masks: tuple[Float[Tensor, "seq seq"], ...]
 
 
 def sight(config: Any, batch: Batch, dtype: torch.dtype) -> Sight | Float[Tensor, "1 1 positions positions"]:
     """What attention is told of a batch. Other models' own gets one mask for the batch as a single row."""
     if not _own(config):
         return _added(torch.block_diag(*batch.masks).bool(), dtype)[None, None]
-    shared = config.num_attention_heads // config.num_key_value_heads
-    return Sight(batch.lengths, tuple(_added(mask, dtype).repeat(shared, 1) for mask in batch.masks))
+    return Sight(batch.lengths, tuple(_added(mask, dtype) for mask in batch.masks))
 
 
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -62,7 +62,8 @@ def project(x: Tensor, modules: Sequence[Any]) -> tuple[Tensor, ...]:
     if not all(isinstance(module, Linear) and not module.disable_adapters for module in modules):
         return tuple(module(x) for module in modules)
     factors = [factor for module in modules for factor in _factors(module)]
-    result: tuple[Tensor, ...] = LowRankLinears.apply(x, _scale(modules[0]), *factors)
+    keep = torch.is_grad_enabled()
+    result: tuple[Tensor, ...] = LowRankLinears.apply(x, _scale(modules[0]), keep, *factors)
     return result
 
 
@@ -102,8 +103,7 @@ def _attention(
     attention_mask: Sight,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Row by row. Query heads that share a key head lie one behind the other, as so many more positions, so that no key
-    is copied."""
+    """Row by row."""
     lengths, dim = attention_mask.lengths, self.head_dim
     query, key, value = (
         part.view(sum(lengths), -1, dim)
@@ -117,11 +117,11 @@ def _attention(
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """query [heads, seq, dim], key and value [key heads, seq, dim], mask [heads / key heads * seq, seq] -> [seq, heads * dim]."""
-    heads, seq, dim = query.shape
-    grouped = query.view(1, len(key), -1, dim)
-    seen = scaled_dot_product_attention(grouped, key[None], value[None], mask[None, None], scale=scale)
-    return seen.reshape(heads, seq, dim).transpose(0, 1).reshape(seq, heads * dim)
+    """query [heads, seq, dim], key and value [key heads, seq, dim], mask [seq, seq] -> [seq, heads * dim]."""
+    shared = len(query) // len(key)
+    key, value = (part.repeat_interleave(shared, 0) for part in (key, value))
+    seen = scaled_dot_product_attention(query[None], key[None], value[None], mask[None, None], scale=scale)
+    return seen[0].transpose(0, 1).flatten(1)
 
 
 FORWARDS: dict[type, Any] = {

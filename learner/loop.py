@@ -174,7 +174,7 @@ def prepare_ahead(parts: Parts, preferences: list[Teaching]) -> None:
     new = [p for p in preferences if p.id not in parts.prepared]
     lessons, _ = lessons_of(new, {p.id: 1.0 for p in new}, parts.config.dpo.max_tokens)
     rows = [lesson.row for lesson in lessons]
-    parts.prepared.prepare(parts.backbone, rows)
+    parts.prepared.prepare(parts.backbone, rows, workers=1)  # there is time, and people are being served
     parts.store.record(parts.reward.learn(judgements(preferences), time.time(), whole_steps=True))
 
 

@@ -8,16 +8,20 @@ from importlib.metadata import distributions
 
 import torch
 
+ROUNDINGS = "2"
+"""Raised with every change to our own arithmetic that may change a bit."""
 ARITHMETIC = ("numpy", "peft", "safetensors", "tokenizers", "torch", "transformers")
 """Libraries whose version may change a rounding."""
 
 
 def made_with() -> dict[str, str]:
-    """lock: SHA-256 (hex) over the versions of `ARITHMETIC`; isa: the instructions that torch picked; threads: of torch."""
+    """lock: SHA-256 (hex) over the versions of `ARITHMETIC`; isa: the instructions that torch picked; threads: of torch;
+    arithmetic: ours."""
     found = {(d.metadata["Name"] or "").lower(): d.version for d in distributions()}
     pins = "\n".join(f"{name}=={found.get(name, 'absent')}" for name in ARITHMETIC)
     return {
         "lock": hashlib.sha256(pins.encode()).hexdigest(),
         "isa": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": str(torch.get_num_threads()),
+        "arithmetic": ROUNDINGS,
     }

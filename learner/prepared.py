@@ -20,6 +20,9 @@ from learner.rows import Batch, Row, batches, collate
 
 PerResponse = Float[Tensor, "responses"]
 
+MOST_WORKERS = 8
+"""Each holds the logits of some hundred tokens."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -71,15 +74,16 @@ class PreparedStore:
         ]
         return torch.cat(whole)
 
-    def prepare(self, backbone: Backbone, rows: Iterable[Row]) -> None:
+    def prepare(self, backbone: Backbone, rows: Iterable[Row], workers: int = MOST_WORKERS) -> None:
         """Run base over the rows that are new, or whose tokens are not what they were. Worth calling as they come in: half
         of a short training is this.
 
         Each row runs alone, on one thread: in company its last bits would depend on who came at the same time, and a version
-        could not be made again (docs/decisions/rows-are-prepared-alone.md). As many rows run side by side as torch has threads.
+        could not be made again (docs/decisions/rows-are-prepared-alone.md). On a CPU up to `workers` rows run side by side,
+        as far as torch has threads.
         """
         new = {row.id: row for row in rows if row.id not in self._items or self._items[row.id].row != row}
-        for item in _side_by_side(backbone, list(new.values())):
+        for item in _side_by_side(backbone, list(new.values()), workers) if new else ():
             self._add(item)
 
     def _add(self, item: Prepared) -> None:
@@ -105,8 +109,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _side_by_side(backbone: Backbone, rows: Sequence[Row]) -> Iterator[Prepared]:
-    workers = min(torch.get_num_threads(), len(rows)) if backbone.device.type == "cpu" else 1
+def _side_by_side(backbone: Backbone, rows: Sequence[Row], workers: int) -> Iterator[Prepared]:
+    workers = min(workers, torch.get_num_threads(), len(rows)) if backbone.device.type == "cpu" else 1
     with _one_thread(), backbone.bare():
         if workers < 2:
             yield from (_prepared(backbone, row) for row in rows)

@@ -69,7 +69,7 @@ class Dpo(Section):
     epochs: int = Field(default=1, ge=1, le=100)
     """Passes over the window."""
     token_budget: int = Field(default=2048, ge=64)
-    """Tokens of one batch, padding included."""
+    """Tokens of one batch; there is no padding."""
     batch_pairs: int = Field(default=8, ge=1)
     """Pairs of one optimiser step."""
     grad_clip: float = Field(default=1.0, gt=0)

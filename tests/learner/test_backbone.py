@@ -131,8 +131,8 @@ def test_kernels_by_gradcheck():
     parts = [(draw(5, 4, wanted=False), None, draw(2, 4), draw(5, 2)),
              (draw(3, 4, wanted=False), draw(3, wanted=False), draw(2, 4), draw(3, 2))]  # fmt: skip
     factors = [factor for part in parts for factor in part]
-    assert torch.autograd.gradcheck(LowRankLinears.apply, (x, 0.5, *factors))
-    for (w, c, a, b), got in zip(parts, LowRankLinears.apply(x, 0.5, *factors), strict=True):
+    assert torch.autograd.gradcheck(LowRankLinears.apply, (x, 0.5, True, *factors))
+    for (w, c, a, b), got in zip(parts, LowRankLinears.apply(x, 0.5, True, *factors), strict=True):
         assert torch.allclose(got, x @ w.t() + 0.5 * (x @ a.t()) @ b.t() + (0 if c is None else c))
     weight = draw(4, wanted=False)
     assert torch.autograd.gradcheck(RmsNorm.apply, (x, weight, 1e-5))

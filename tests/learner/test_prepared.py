@@ -38,6 +38,9 @@ def test_a_row_is_prepared_the_same_bit_by_bit_in_any_company() -> None:
 
 def test_the_number_of_threads_does_not_matter_and_is_left_alone() -> None:
     made, backbone, before = rows(4), tiny_backbone(2), torch.get_num_threads()
+    with torch.no_grad():
+        for parameter in backbone.parameters("policy").values():
+            parameter.fill_(0.1)  # an adapter that was on would be seen
     stores = []
     try:
         for threads in (1, 3):
@@ -48,6 +51,23 @@ def test_the_number_of_threads_does_not_matter_and_is_left_alone() -> None:
     finally:
         torch.set_num_threads(before)
     assert all(map(torch.equal, *(all_of(store, made) for store in stores)))
+    assert torch.allclose(stores[0][made[0].id].tokens, backbone.logprobs(collate(made[:1]), None))
+
+
+def test_a_row_that_fails_leaves_threads_and_adapters_as_they_were() -> None:
+    made, backbone, before = rows(6), tiny_backbone(2), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(IndexError):
+            PreparedStore().prepare(backbone, [*made[:3], Row("bad", (10**6,), ((1,),)), *made[3:]])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    with torch.no_grad():
+        for parameter in backbone.parameters("policy").values():
+            parameter.fill_(0.1)
+    batch = collate(made[:1])
+    assert not torch.allclose(backbone.logprobs(batch, "policy"), backbone.logprobs(batch, None))
 
 
 def test_states_that_were_dropped_for_memory_come_back_the_same_bit_by_bit() -> None:
