@@ -68,22 +68,26 @@ class Tickets:
         return ticket
 
     def _open(self, text: str) -> feedback_pb2.Ticket:
-        forged = PermissionDenied(
-            f"feedback_ticket {text[:12] + '…' if text else '(empty)'} was not issued here; send the one of ChatStarted unchanged"
-        )
         if not text or len(text) > MAX_TICKET:
-            raise forged
+            raise _forged(text)
         try:
             raw = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
             content = raw[MAC_BYTES:]
             if not hmac.compare_digest(raw[:MAC_BYTES], self._mac(content)):
-                raise forged
+                raise _forged(text)
             return feedback_pb2.Ticket.FromString(content)
         except (binascii.Error, DecodeError, UnicodeEncodeError) as error:
-            raise forged from error
+            raise _forged(text) from error
 
     def _mac(self, content: bytes) -> bytes:
         return hmac.digest(self.key, b"ticket\0" + content, "sha256")
+
+
+def _forged(text: str) -> PermissionDenied:
+    shown = text[:12] + "…" if text else "(empty)"
+    return PermissionDenied(
+        f"feedback_ticket {shown} was not issued here; send the one of ChatStarted unchanged"
+    )
 
 
 def prompt_digest(prompt_ids: Sequence[int]) -> str:
