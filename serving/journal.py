@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter, deque
@@ -64,8 +65,11 @@ class Journal:
         """Commit what a caller may send again before the first call has ended. The event that the log keeps under its id: this
         very one, or what a call that came before it said. Looked up only where there was one: nobody else writes this log.
 
-        To be shielded: a caller who leaves takes nothing back, and those who come meanwhile are told so.
+        A caller who leaves takes nothing back: the commit goes on to its end, and those who come meanwhile are told so.
         """
+        return await asyncio.shield(asyncio.ensure_future(self._commit_once(event)))
+
+    async def _commit_once(self, event: events_pb2.Event) -> events_pb2.Event:
         twins = self.under_way[event.event_id]
         self.under_way[event.event_id] += 1
         try:

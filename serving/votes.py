@@ -77,7 +77,7 @@ class Votes:
             retraction_id, Origin(caller, given.conversation_id, given.source, given.purpose, given.consent)
         )
         event.feedback_retracted.feedback_event_id = target
-        kept = await asyncio.shield(asyncio.ensure_future(self.journal.commit_once(event)))
+        kept = await self.journal.commit_once(event)
         return kept is not event and self._same(kept, request.request_id, target)
 
     def _same(self, known: events_pb2.Event, request_id: str, target: str) -> bool:
