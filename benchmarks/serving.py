@@ -26,6 +26,8 @@ from benchmarks.serving_adapters import publish_adapters
 from benchmarks.serving_report import aims, ratios, table
 
 DOORS = ("base", "stock", "plugin", "grpc", "openai", "defaults")
+STILL_SECONDS = 1.0
+"""Before each turn, so that an engine with the cores to itself again has noticed (`serving.vllm_plugin.neighbours`)."""
 Rounds = dict[tuple[str, int], list[dict[str, float]]]
 """(mode, streams) → the figures of each round."""
 
@@ -88,6 +90,7 @@ async def run(asked: argparse.Namespace) -> Rounds:
             for mode in one.modes
         ]
         for streams, one, mode in turns:
+            await asyncio.sleep(STILL_SECONDS)
             figures = await one.measure(mode, streams, asked.tokens)
             rounds[mode, streams].append(figures)
             print(f"{streams:3} {mode:13} {figures['tok_s']:7.1f} token/s", file=sys.stderr, flush=True)

@@ -102,11 +102,12 @@ class VllmEngine:
         self.lora_ops = wanted
 
     async def _check_version(self) -> None:
-        """On CPU: speed a known vLLM up; take an unknown one only when adapters are seen to keep apart."""
+        """On CPU: share the cores, speed a known vLLM up; take an unknown one only when adapters are seen to keep apart."""
         from vllm import __version__
 
         if self.lora_ops != WRAPPER:
             return
+        await self._rpc("heliotrope_mind_neighbours")
         if __version__ in KNOWN_VLLM:
             await self._rpc("heliotrope_speed_up")
         else:

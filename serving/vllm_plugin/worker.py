@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serving.vllm_plugin.digests import slot_hashes
+from serving.vllm_plugin.neighbours import mind_neighbours
 from serving.vllm_plugin.speed import use_compiled_norms, use_inverse_sampling
 from serving.vllm_plugin.threads import use_one_thread
 
@@ -22,6 +23,10 @@ class WorkerExtension:
     def heliotrope_slot_hashes(self, lora_id: int, part: int, parts: int) -> dict[str, str]:
         """sha256 of every matrix in the slot of `lora_id`, of one part of its modules; see `digests`."""
         return slot_hashes(self.model_runner.lora_manager._adapter_manager, lora_id, part, parts)
+
+    def heliotrope_mind_neighbours(self) -> None:
+        """Let the threads of a CPU worker wait awake while nobody else works on its cores; see `neighbours`."""
+        mind_neighbours()
 
     def heliotrope_speed_up(self) -> None:
         """Put faster operations in force; see `speed`. Only for a CPU worker of a known vLLM."""
