@@ -22,6 +22,7 @@ from heliotrope.chat import Message
 from heliotrope.errors import Unavailable
 from heliotrope.v1 import chat_pb2, chat_pb2_grpc, common_pb2
 from serving.engine_vllm import choose_dtype, environment
+from serving.vllm_plugin.neighbours import VARIABLE, spins
 
 START_SECONDS = 240.0
 LOADED = "policy-v1"
@@ -67,7 +68,10 @@ async def grpc_door(stage: Stage) -> Door:
 
 
 async def openai_door(stage: Stage) -> Door:
-    """vLLM's server with our plugin and our settings; log-probability of each drawn token, as we log it."""
+    """vLLM's server with our plugin and our settings; log-probability of each drawn token, as we log it.
+
+    Its threads wait awake without our watch: at its best, since nobody else works meanwhile.
+    """
     [port], settings = free_ports(1), stage.settings()
     dtype = choose_dtype(settings.dtype, cuda=False, cpuinfo=Path("/proc/cpuinfo").read_text())
     options = {
@@ -82,7 +86,7 @@ async def openai_door(stage: Stage) -> Door:
     command += ["--lora-target-modules", *settings.lora_targets, "--disable-uvicorn-access-log"]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    process = await _start(command, environment(settings))
+    process = await _start(command, environment(settings) | {VARIABLE: spins()})
     client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=600, limits=httpx.Limits())
 
     async def say(number: int, tokens: int) -> AsyncIterator[int]:

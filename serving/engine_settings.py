@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.vllm_plugin import OWNER
-from serving.vllm_plugin.neighbours import SPINS, openmp
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -57,9 +56,8 @@ def environment(settings: EngineSettings) -> dict[str, str]:
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(threads),
-        # Threads wait awake only while nobody else works on the cores; see `neighbours`.
+        # Spinning waits would take the cores from the learner, which shares them; but see `neighbours`.
         "OMP_WAIT_POLICY": "PASSIVE",
-        "GOMP_SPINCOUNT": str(SPINS) if openmp() else "0",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         "HF_HUB_OFFLINE": "1",

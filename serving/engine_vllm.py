@@ -11,7 +11,7 @@ import itertools
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from serving.engine_watch import DIED, answered
 from serving.isolation import check_isolation
 from serving.pace import aside
 from serving.vllm_plugin import KNOWN_VLLM, WRAPPER
+from serving.vllm_plugin.neighbours import may_wait_awake
 
 GPU_WRAPPER = "vllm.lora.punica_wrapper.punica_gpu.PunicaWrapperGPU"
 HASH_PARTS = 8
@@ -67,9 +68,12 @@ class VllmEngine:
             raise
 
     def _make(self) -> Any:
+        from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        return AsyncLLM.from_engine_args(self._arguments())
+        arguments = self._arguments()
+        with may_wait_awake() if current_platform.is_cpu() else nullcontext():
+            return AsyncLLM.from_engine_args(arguments)
 
     def _arguments(self) -> Any:
         from vllm import AsyncEngineArgs

@@ -1,7 +1,7 @@
 """Small operations on one thread.
 
-The engine's threads sleep between operations, since the learner shares the cores, and two of them take some 0.1 ms to
-meet: longer than one takes for a few rows of an adapter, a norm or an activation (docs/experiments.md).
+The engine's threads sleep between operations while others use the cores (`neighbours`), and two of them take some 0.1 ms
+to meet: longer than one takes for a few rows of an adapter, a norm or an activation (docs/experiments.md).
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from serving.vllm_plugin.digests import slot_hashes
 from serving.vllm_plugin.neighbours import mind_neighbours
 from serving.vllm_plugin.speed import use_compiled_norms, use_inverse_sampling
@@ -26,7 +28,7 @@ class WorkerExtension:
 
     def heliotrope_mind_neighbours(self) -> None:
         """Let the threads of a CPU worker wait awake while nobody else works on its cores; see `neighbours`."""
-        mind_neighbours()
+        mind_neighbours(torch.get_num_threads())
 
     def heliotrope_speed_up(self) -> None:
         """Put faster operations in force; see `speed`. Only for a CPU worker of a known vLLM."""
