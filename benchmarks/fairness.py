@@ -53,15 +53,18 @@ def sampling(tokens: int) -> common_pb2.Sampling:
 
 @dataclass
 class Waits:
-    """Times to the first token, s: of the turn with which a person arrives, together with all others, and of later ones."""
+    """Times to the first token, s: of the turn with which a person arrives, together with all others, and of later ones; and
+    how many tokens came."""
 
     arriving: list[float] = field(default_factory=list)
     later: list[float] = field(default_factory=list)
+    tokens: int = 0
 
     def add(self, other: Waits) -> None:
         """Take another phase's in."""
         self.arriving += other.arriving
         self.later += other.later
+        self.tokens += other.tokens
 
 
 async def person(at: House, number: int, until: float, tokens: int, waits: Waits) -> None:
@@ -75,8 +78,9 @@ async def person(at: House, number: int, until: float, tokens: int, waits: Waits
         )
         began, first = time.monotonic(), 0.0
         async for chunk in at.chats.Chat(request):
-            if chunk.HasField("delta") and not first:
-                first = time.monotonic()
+            if chunk.HasField("delta"):
+                first = first or time.monotonic()
+                waits.tokens += chunk.delta.tokens
         (waits.later if turn else waits.arriving).append((first or time.monotonic()) - began)
         turn += 1
 

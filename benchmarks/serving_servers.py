@@ -73,20 +73,7 @@ async def openai_door(stage: Stage) -> Door:
     Its threads wait awake without our watch: at its best, since nobody else works meanwhile.
     """
     [port], settings = free_ports(1), stage.settings()
-    dtype = choose_dtype(settings.dtype, cuda=False, cpuinfo=Path("/proc/cpuinfo").read_text())
-    options = {
-        "model": settings.model, "host": "127.0.0.1", "port": port, "dtype": dtype,
-        "max-model-len": settings.max_model_len, "max-num-seqs": settings.max_num_seqs,
-        "kv-cache-memory-bytes": int(settings.kv_cache_gib * 2**30), "max-loras": settings.slots,
-        "max-cpu-loras": settings.slots, "max-lora-rank": settings.max_lora_rank, "generation-config": "vllm",
-        "logprobs-mode": "processed_logprobs", "distributed-executor-backend": "uni",
-        "lora-modules": f"{LOADED}={stage.adapters()[0].path}",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", "--enable-lora"]
-    command += ["--lora-target-modules", *settings.lora_targets, "--disable-uvicorn-access-log"]
-    for name, value in options.items():
-        command += [f"--{name}", str(value)]
-    process = await _start(command, environment(settings) | {VARIABLE: spins()})
+    process = await _start(_command(stage, port), environment(settings) | {VARIABLE: spins()})
     client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=600, limits=httpx.Limits())
 
     async def say(number: int, tokens: int) -> AsyncIterator[int]:
@@ -111,6 +98,22 @@ async def openai_door(stage: Stage) -> Door:
 
     await _ready(process, answers, (httpx.HTTPError,))
     return Door({"vllm_serve": say}, close)
+
+
+def _command(stage: Stage, port: int) -> list[str]:
+    settings = stage.settings()
+    dtype = choose_dtype(settings.dtype, cuda=False, cpuinfo=Path("/proc/cpuinfo").read_text())
+    options = {
+        "model": settings.model, "host": "127.0.0.1", "port": port, "dtype": dtype,
+        "max-model-len": settings.max_model_len, "max-num-seqs": settings.max_num_seqs,
+        "kv-cache-memory-bytes": int(settings.kv_cache_gib * 2**30), "max-loras": settings.slots,
+        "max-cpu-loras": settings.slots, "max-lora-rank": settings.max_lora_rank, "generation-config": "vllm",
+        "logprobs-mode": "processed_logprobs", "distributed-executor-backend": "uni",
+        "lora-modules": f"{LOADED}={stage.adapters()[0].path}",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", "--enable-lora"]
+    command += ["--lora-target-modules", *settings.lora_targets, "--disable-uvicorn-access-log"]
+    return command + [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
 def tokens_of(line: str) -> int:

@@ -93,12 +93,14 @@ def _model(job: Job) -> Any:
 
 
 def _trainer(job: Job, tokenizer: Any, texts: list[dict[str, Any]], model: Any = None) -> Any:
-    """A trainer with our optimiser, schedule and start, fed in the order of `texts`."""
+    """A trainer with our optimiser, schedule and start (the adapter's numbers, a reward head of zeros), fed in the order of
+    `texts`."""
+    import torch
     import trl
     from datasets import Dataset
     from peft import LoraConfig
 
-    from learner.backbone import TARGETS
+    from learner.backbone import TARGETS, start_afresh
 
     lora = LoraConfig(
         r=job.rank,
@@ -114,7 +116,8 @@ def _trainer(job: Job, tokenizer: Any, texts: list[dict[str, Any]], model: Any =
         processing_class=tokenizer,
         peft_config=lora,
     )
-    _same_start(trainer.model)
+    trained = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+    start_afresh(trained, torch.Generator(trainer.model.device).manual_seed(1))
     return trainer
 
 
@@ -143,16 +146,6 @@ def _arguments(job: Job) -> Any:
         dataloader_pin_memory=job.device == "cuda",
         **{"train_sampling_strategy": "sequential"} | extra | settings,
     )
-
-
-def _same_start(model: Any) -> None:
-    """The adapter begins with the numbers that ours begins with (`Backbone.reset`)."""
-    import torch
-
-    generator = torch.Generator(model.device).manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if ".lora_A." in name:
-            torch.nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
 
 
 def _with_our_schedule(kind: Any) -> Any:

@@ -169,13 +169,7 @@ class Backbone:
 
     def reset(self, adapter: str, seed: int) -> None:
         """Make the adapter fresh: A uniform as in PEFT (Kaiming, a = sqrt 5), B zero, so it answers as the base."""
-        generator = torch.Generator(self._head.device).manual_seed(seed)
-        with torch.no_grad():
-            for name, parameter in self.parameters(adapter).items():
-                if ".lora_A." in name:
-                    nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
-                else:
-                    parameter.zero_()
+        start_afresh(self.parameters(adapter), torch.Generator(self.device).manual_seed(seed))
 
     def state(self, adapter: str) -> dict[str, Tensor]:
         """A copy of the adapter's weights under PEFT's file names, float32."""
@@ -247,6 +241,16 @@ class Backbone:
         if self._model.active_adapter != adapter:
             self._model.set_adapter(adapter)
         yield
+
+
+@torch.no_grad()
+def start_afresh(parameters: Mapping[str, nn.Parameter], generator: torch.Generator) -> None:
+    """Of an adapter, by PEFT's names. The same order and seed give the same numbers."""
+    for name, parameter in parameters.items():
+        if ".lora_A." in name:
+            nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
+        else:
+            parameter.zero_()
 
 
 def _same(own: Tensor | None, other: Tensor | None) -> bool:

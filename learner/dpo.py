@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import log
 from time import monotonic
 
 import torch
@@ -15,20 +16,20 @@ from feedback.examples import Example, Preference
 from heliotrope.config import Config
 from heliotrope.errors import FailedPrecondition, ModelError
 from learner.backbone import Backbone
-from learner.examples import rows_of
+from learner.examples import rows_of, teaches
 from learner.lessons import Lesson, lessons_of
 from learner.losses import Both, DpoForm, ThumbCounts, Variant, dpo
 from learner.metrics import Measured, PairMetrics, Progress, merge, summary
 from learner.mixture import Mixture, Terms, batch_loss, drift
 from learner.prepared import PreparedStore, log_ratios
 from learner.rows import Batch, Row
+from learner.steps import Taken, schedule, step
 from learner.steps import optimiser as adamw
-from learner.steps import schedule, step
 
 __all__ = [
     "ADAPTER",
+    "Diverged",
     "DpoSettings",
-    "NotFinite",
     "PairMetrics",
     "PolicyUpdate",
     "Progress",
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 ADAPTER = "policy"
+EXPLOSION = 20.0
+"""So many times the first step's loss, or that of a policy without an opinion (log 2) where it is higher, is no training."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,12 @@ class PolicyUpdate:
     """Every step."""
 
 
-class NotFinite(ModelError):
-    """A loss or gradient became infinite or NaN: the update was undone. The message names the examples."""
+class Diverged(ModelError):
+    """A loss or gradient became infinite, NaN or huge: the update was undone. The message names the examples of the step."""
+
+    def __init__(self, what: str, ids: Sequence[str]) -> None:
+        super().__init__(f"update stopped and undone: {what} in examples {', '.join(ids)}")
+        self.ids = tuple(ids)
 
 
 def train_policy(
@@ -114,14 +121,12 @@ def train_policy(
     `preferences` may hold thumbs and demonstrations as well (`feedback.teachings`), in any mixture: a step takes
     them as they come. `shares` are the weights of `learner.examples.weights`. The optimiser is fresh, the reference is
     base. The same weights, examples, settings, thread count and processor give the same adapter, bit by bit.
-    Raises NotFinite, with the weights as they were before, when a loss or gradient is not finite, and
-    FailedPrecondition when no example can be used.
+    Raises Diverged, with the weights as they were before and the step's rows prepared anew next time, when a loss or
+    gradient is not finite or explodes, and FailedPrecondition when no example can be used.
     """
     began = monotonic()
     weight_of = {
-        e.id: share
-        for e, share in zip(preferences, shares, strict=True)
-        if share > 0 and not (e.held_out or (isinstance(e, Preference) and e.tie))
+        e.id: share for e, share in zip(preferences, shares, strict=True) if share > 0 and teaches(e)
     }
     lessons, refused = lessons_of(preferences, weight_of, settings.max_tokens)
     if not lessons:
@@ -133,8 +138,9 @@ def train_policy(
     before = backbone.state(ADAPTER)
     try:
         order, history = _run(backbone, lessons, settings, store, progress)
-    except NotFinite:
+    except Diverged as error:
         backbone.load_state(ADAPTER, before)
+        store.forget(error.ids)
         raise
     steps = len(history) // settings.epochs
     first, last = (merge([at.metrics for at in part]) for part in (history[:steps], history[-steps:]))
@@ -170,12 +176,15 @@ def _run(
     plan = list(_plan([lesson.row for lesson in lessons], settings))
     course = _Course(backbone, lessons, settings, store)
     history: list[Progress] = []
+    highest = 0.0
     for number, rows in enumerate(plan, 1):
         began, parts = monotonic(), []
         loss = partial(course.loss, course.terms(rows), len(rows), parts)
         rate = settings.learning_rate * schedule(number, len(plan))
         taken = step(optimiser, rows, loss, settings.token_budget, rate, settings.grad_clip)
-        _check(torch.tensor([taken.finite] * len(rows)), [row.id for row in rows])
+        highest = highest or EXPLOSION * max(taken.loss, log(2))
+        if not (taken.finite and taken.loss <= highest):
+            raise Diverged(_gone(taken, number, highest), [row.id for row in rows])
         speed = len(rows) / (monotonic() - began)
         history.append(Progress(number, len(plan), summary(parts), speed, taken.grad_norm))
         progress(history[-1])
@@ -237,6 +246,10 @@ def _plan(rows: Sequence[Row], settings: DpoSettings) -> Iterator[list[Row]]:
 def _check(finite: Tensor, ids: Sequence[str]) -> None:
     bad = [id for id, fine in zip(ids, finite.tolist(), strict=True) if not fine]
     if bad:
-        raise NotFinite(
-            f"update stopped and undone: loss or gradient not finite in examples {', '.join(bad)}"
-        )
+        raise Diverged("loss not finite", bad)
+
+
+def _gone(taken: Taken, number: int, highest: float) -> str:
+    if not taken.finite:
+        return "gradient not finite"
+    return f"loss {taken.loss:.3g} in step {number}, above {highest:.3g} (lower dpo.learning_rate),"

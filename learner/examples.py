@@ -9,7 +9,12 @@ from feedback.examples import Example, Preference, Thumb
 from heliotrope.errors import InvalidInput
 from learner.rows import Row, make_row
 
-__all__ = ["Preference", "rows_of", "weights"]
+__all__ = ["Preference", "rows_of", "teaches", "weights"]
+
+
+def teaches(example: Example) -> bool:
+    """Whether the policy may learn from it: it decides, and is not held out."""
+    return not (example.held_out or (isinstance(example, Preference) and example.tie))
 
 
 def weights(

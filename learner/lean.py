@@ -8,7 +8,6 @@ Measured in docs/experiments.md ("The learner's core").
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,19 +37,15 @@ def _own(config: Any) -> bool:
     return config.model_type == "llama" and config._attn_implementation == "sdpa"
 
 
-@dataclass(frozen=True)
-class Sight:
-    """Who sees whom, by row: zero where a position may look at another, else very low."""
-
-    lengths: tuple[int, ...]
-    masks: tuple[Float[Tensor, "seq seq"], ...]
+Masks = tuple[Float[Tensor, "seq seq"], ...]
 
 
-def sight(config: Any, batch: Batch, dtype: torch.dtype) -> Sight | Float[Tensor, "1 1 positions positions"]:
-    """What attention is told of a batch. Other models' own gets one mask for the batch as a single row."""
+def sight(config: Any, batch: Batch, dtype: torch.dtype) -> Masks | Float[Tensor, "1 1 positions positions"]:
+    """Who sees whom, by row: zero where a position may look at another, else very low. Other models' own attention gets one
+    mask for the batch as a single row."""
     if not _own(config):
         return _added(torch.block_diag(*batch.masks).bool(), dtype)[None, None]
-    return Sight(batch.lengths, tuple(_added(mask, dtype) for mask in batch.masks))
+    return tuple(_added(mask, dtype) for mask in batch.masks)
 
 
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -100,18 +95,18 @@ def _attention(
     self: Any,
     hidden_states: Tensor,
     position_embeddings: tuple[Tensor, Tensor],
-    attention_mask: Sight,
+    attention_mask: Masks,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Row by row."""
-    lengths, dim = attention_mask.lengths, self.head_dim
+    lengths, dim = [len(mask) for mask in attention_mask], self.head_dim
     query, key, value = (
         part.view(sum(lengths), -1, dim)
         for part in project(hidden_states, (self.q_proj, self.k_proj, self.v_proj))
     )
     cos, sin = (part[0, :, : dim // 2] for part in position_embeddings)
     queries, keys = (Rotate.apply(part, cos, sin, lengths) for part in (query, key))
-    rows = zip(queries, keys, value.split(lengths), attention_mask.masks, strict=True)
+    rows = zip(queries, keys, value.split(lengths), attention_mask, strict=True)
     seen = [_attend(q, k, v.transpose(0, 1), mask, self.scaling) for q, k, v, mask in rows]
     return self.o_proj(torch.cat(seen)[None]), None
 

@@ -22,7 +22,7 @@ from heliotrope.registry import PolicyVersion
 from heliotrope.v1.common_pb2 import Sampling
 from learner import evidence, judge, publish, rewards
 from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, train_policy
-from learner.examples import Preference, weights
+from learner.examples import Preference, teaches, weights
 from learner.lessons import lessons_of, row_ids
 from learner.parts import PARENT, Parts, hold, judgements, known, start_from
 from learner.recovery import begun
@@ -67,7 +67,8 @@ def turn(parts: Parts) -> PolicyVersion | None:
     parts.inbox.read(until=plan and plan.positions)
     preferences = known(parts)
     if plan is None:
-        if len(parts.inbox.fresh(preferences)) < parts.config.learner.min_new:
+        fresh = parts.inbox.fresh(preferences)
+        if len(fresh) < parts.config.learner.min_new or not any(map(teaches, fresh)):
             prepare_ahead(parts, preferences)
             return None
         plan = parts.store.begin(plan_of(parts))

@@ -53,8 +53,12 @@ class PreparedStore:
 
     def retain(self, ids: Collection[str]) -> None:
         """Forget all examples but these."""
-        for id in self._items.keys() - set(ids):
-            del self._items[id]
+        self.forget(self._items.keys() - set(ids))
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Prepare these anew when they are next asked for."""
+        for id in ids:
+            self._items.pop(id, None)
             self._free += self._with_states.pop(id, 0)
 
     def reference(self, batch: Batch) -> PerResponse:

@@ -8,10 +8,11 @@ import math
 import random
 from collections.abc import Sequence
 
-from feedback.examples import Example, Preference
+from feedback.examples import Example
 from heliotrope.errors import HeliotropeError
 from heliotrope.policies import BASE, number
 from heliotrope.registry import Registry
+from learner.examples import teaches
 
 log = logging.getLogger("heliotrope.learner")
 
@@ -30,7 +31,7 @@ def lesson(
     differs from version to version, or the same few would be rehearsed each time. Passing over all of the old again
     learns its wrong votes by heart (docs/experiments.md); passing over none of it forgets.
     """
-    trainable = [k for k, p in enumerate(preferences) if shares[k] > 0 and not (p.held_out or _tied(p))]
+    trainable = [k for k, p in enumerate(preferences) if shares[k] > 0 and teaches(p)]
     new = [k for k in trainable if preferences[k].id not in learned]
     old = [k for k in trainable if preferences[k].id in learned]
     keys = {k: math.log1p(-random.Random(f"{seed} {preferences[k].id}").random()) / shares[k] for k in old}
@@ -65,7 +66,3 @@ def _readable(registry: Registry, below: int) -> list[int]:
         with contextlib.suppress(HeliotropeError):
             readable.append(registry.read(n).number or 0)
     return readable
-
-
-def _tied(example: Example) -> bool:
-    return isinstance(example, Preference) and example.tie

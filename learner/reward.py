@@ -109,6 +109,8 @@ class RewardModel:
         """What the parent had learned from."""
         self._since: list[str] = []
         self._withdrawn = 0
+        self._left_out: set[str] = set()
+        """What a step that was not finite had: tried again by the next process."""
 
     @property
     def learned(self) -> frozenset[str]:
@@ -129,9 +131,13 @@ class RewardModel:
         made: list[Prediction] = []
         for start in range(0, len(new), count):
             part = new[start : start + count]
-            made += self._step(part, now)
-            self._known |= {e.id: (e, row) for e, row in part}
-            self._since += [e.id for e, _ in part]
+            predictions, taken = self._step(part, now)
+            made += predictions
+            if taken:
+                self._known |= {e.id: (e, row) for e, row in part}
+                self._since += [e.id for e, _ in part]
+            else:
+                self._left_out.update(e.id for e, _ in part)
         return made
 
     def keep(self, standing: Sequence[Judgement], now: float, afresh: bool = False) -> None:
@@ -196,15 +202,15 @@ class RewardModel:
         self._parent, self._before, self._since, self._withdrawn = "", frozenset(), [], 0
 
     def _new(self, judgements: Iterable[Judgement]) -> list[Known]:
-        new = [e for e in judgements if not e.held_out and e.id not in self._known]
+        new = [e for e in judgements if not (e.held_out or e.id in self._known or e.id in self._left_out)]
         rows, refused = rows_of(new, self._settings.max_tokens)
         return list(zip([e for e in new if e.id not in refused], rows, strict=True))
 
     def _rewards(self, batch: Batch) -> Tensor:
         return self.net.rewards(batch, self._store.states(self._backbone, batch, REWARD))
 
-    def _step(self, new: Sequence[Known], now: float) -> list[Prediction]:
-        """One step on the new ones and some old ones, each by its weight.
+    def _step(self, new: Sequence[Known], now: float) -> tuple[list[Prediction], bool]:
+        """One step on the new ones and some old ones, each by its weight; and whether it was taken.
 
         What the step's forward pass says of the new ones is the prediction: nothing has moved by then.
         """
@@ -226,9 +232,11 @@ class RewardModel:
         rate = s.learning_rate * min(1.0, (self.net.steps + 1) / WARM_STEPS)
         taken = step(self.net.adam, [row for _, row in examples], loss, s.token_budget, rate)
         if not taken.finite:
+            self._store.forget(known)
             log.warning(
                 "the reward model left out a step, not finite: %s", ", ".join(e.id for e, _ in examples)
             )
         asked = [e.id for e, _ in new if isinstance(e, Preference) and not e.tie]
         margins = {id: said[id] for id in asked if isfinite(said[id])}
-        return [Prediction(id, m, log1p(exp(-abs(m))) + max(-m, 0.0), len(old)) for id, m in margins.items()]
+        made = [Prediction(id, m, log1p(exp(-abs(m))) + max(-m, 0.0), len(old)) for id, m in margins.items()]
+        return made, taken.finite

@@ -55,6 +55,7 @@ def arguments() -> argparse.Namespace:
     )
     add("--seeds", nargs="+", type=int, default=[1, 2], help="crowds, each with votes of its own")
     add("--votes", type=int, default=400, help="decided votes that are trained on")
+    add("--flip", type=float, default=0.0, help="share of votes turned round, beside what people have wrong")
     add("--samples", type=int, default=2, help="of each policy to each kept prompt")
     add("--tokens", type=int, default=32, help="of an answer")
     return parser.parse_args()
@@ -78,7 +79,16 @@ def train(wanted: argparse.Namespace) -> None:
         "--config",
         wanted.config,
     ]
-    options = ["--votes", wanted.votes, "--tokens", wanted.tokens, "--recipes", *wanted.recipes]
+    options = [
+        "--votes",
+        wanted.votes,
+        "--tokens",
+        wanted.tokens,
+        "--flip",
+        wanted.flip,
+        "--recipes",
+        *wanted.recipes,
+    ]
     running = [subprocess.Popen([*map(str, [*command, "--seed", seed, *options])]) for seed in wanted.seeds]
     failed = [process.args for process in running if process.wait()]
     if failed:

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.recipes.draw import write_whole
-from benchmarks.recipes.votes import base_files, pairs
-from feedback.examples import Preference
+from benchmarks.recipes.votes import Votes, base_files, votes
+from feedback.agreement import agreement
 from heliotrope.config import Config, load
 from heliotrope.errors import ConfigError
 from learner.backbone import Backbone, LoraShape
@@ -29,19 +29,20 @@ SECTIONS = ("lora", "dpo", "mixture")
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser()
-    for name, kind in {"work": Path, "config": Path, "seed": int, "votes": int, "tokens": int}.items():
+    options = {"work": Path, "config": Path, "seed": int, "votes": int, "tokens": int, "flip": float}
+    for name, kind in options.items():
         parser.add_argument(f"--{name}", type=kind, required=True)
     parser.add_argument("--recipes", nargs="+", required=True)
     wanted = parser.parse_args()
     torch.set_num_threads(1)
-    votes = pairs(base_files(wanted.work, wanted.tokens)[0], wanted.votes, wanted.seed)
+    said = votes(base_files(wanted.work, wanted.tokens)[0], wanted.votes, wanted.seed, wanted.flip)
     stores: dict[int, PreparedStore] = {}
     for recipe in wanted.recipes:
         folder = place(wanted, recipe, wanted.seed)
         if not (folder / "figures.json").exists():
             config = load(None, changes(wanted.config, recipe))
             store = stores.setdefault(config.lora.first_layer, PreparedStore(4 << 30))
-            figures = train(config, votes, store, folder, wanted.seed)
+            figures = train(config, said, store, folder, wanted.seed)
             write_whole(folder / "figures.json", json.dumps(figures))
 
 
@@ -61,24 +62,26 @@ def changes(file: Path, recipe: str) -> list[str]:
 def place(wanted: argparse.Namespace, recipe: str, seed: int) -> Path:
     """The folder of a recipe for a crowd, named after all that its figures hang on: another setting is another folder."""
     hangs_on = [*changes(wanted.config, recipe), f"votes={wanted.votes}", f"tokens={wanted.tokens}"]
+    if wanted.flip:
+        hangs_on.append(f"flip={wanted.flip}")
     return wanted.work / f"{recipe},seed={seed},{sha256(repr(hangs_on).encode()).hexdigest()[:8]}"
 
 
-def train(
-    config: Config, votes: list[Preference], store: PreparedStore, folder: Path, seed: int
-) -> dict[str, float]:
+def train(config: Config, said: Votes, store: PreparedStore, folder: Path, seed: int) -> dict[str, float]:
     """One update from base; the adapter goes into `folder`."""
     torch.manual_seed(seed)
     backbone = Backbone.load(config.model.folder, LoraShape(**config.lora.model_dump()))
     backbone.reset(ADAPTER, seed)
-    settings = replace(DpoSettings.of(config), seed=seed)
+    flips = agreement(said.shared).label_flips or 0.0
+    settings = replace(DpoSettings.of(config, flips), seed=seed)
 
     def progress(at: object) -> None:
         print(f"{folder.name}: {at}", file=sys.stderr, flush=True)
 
-    done = train_policy(backbone, votes, [1.0] * len(votes), settings, store, progress)
+    done = train_policy(backbone, said.trained, [1.0] * len(said.trained), settings, store, progress)
     backbone.save_adapter(ADAPTER, folder)
-    return {**asdict(done.first), "seconds": done.seconds, "steps": done.steps}
+    told = {"wrong": said.wrong, "flips_by_agreement": flips}
+    return {**told, **asdict(done.first), "seconds": done.seconds, "steps": done.steps}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.recipes.train import changes, place
-from benchmarks.recipes.votes import pairs
+from benchmarks.recipes.votes import votes
+from feedback.agreement import agreement
 from heliotrope.config import load
 from heliotrope.errors import ConfigError
 
@@ -31,19 +32,29 @@ def drawn(tmp_path: Path) -> Path:
 
 
 def test_each_vote_is_on_a_pair_of_its_own_and_mostly_for_the_better(drawn: Path) -> None:
-    votes = pairs(drawn, 30, seed=1)
-    shown = {frozenset((v.chosen_ids, v.rejected_ids)) for v in votes}
-    assert len(shown) == len(votes) == 30
-    assert sum(v.chosen_ids[1] % 2 == 0 for v in votes) >= 25
+    said = votes(drawn, 30, seed=1)
+    shown = {frozenset((v.chosen_ids, v.rejected_ids)) for v in said.trained}
+    assert len(shown) == len(said.trained) == 30
+    better = sum(v.chosen_ids[1] % 2 == 0 for v in said.trained)
+    assert better >= 25
+    assert said.wrong == pytest.approx(1 - better / 30)
 
 
 def test_the_same_crowd_votes_the_same_again_and_another_one_differently(drawn: Path) -> None:
-    assert pairs(drawn, 30, seed=1) == pairs(drawn, 30, seed=1) != pairs(drawn, 30, seed=2)
+    assert votes(drawn, 30, seed=1) == votes(drawn, 30, seed=1) != votes(drawn, 30, seed=2)
+
+
+def test_votes_that_are_turned_round_are_seen_in_what_others_say_of_the_pair(drawn: Path) -> None:
+    clear, noisy = votes(drawn, 30, seed=1), votes(drawn, 30, seed=1, flip=0.3)
+    assert noisy.wrong > clear.wrong + 0.1
+    of_clear, of_noisy = (agreement(said.shared).label_flips for said in (clear, noisy))
+    assert of_clear is not None and of_noisy is not None
+    assert of_clear < 0.1 and 0.2 < of_noisy < 0.4
 
 
 def test_too_few_votes_are_refused(drawn: Path) -> None:
     with pytest.raises(ValueError, match=r"only \d+ of 41 votes are decided"):
-        pairs(drawn, 41, seed=1)
+        votes(drawn, 41, seed=1)
 
 
 def test_a_recipe_changes_what_the_file_says(tmp_path: Path) -> None:
@@ -62,7 +73,7 @@ def test_what_training_does_not_read_is_refused(tmp_path: Path) -> None:
 
 def test_another_setting_is_another_folder(tmp_path: Path) -> None:
     file = tmp_path / "demo.toml"
-    wanted = Namespace(work=tmp_path, config=file, votes=10, tokens=48)
+    wanted = Namespace(work=tmp_path, config=file, votes=10, tokens=48, flip=0.0)
     file.write_text("[dpo]\nbeta = 0.1\n")
     before = place(wanted, "demo", 1)
     assert place(wanted, "demo", 1) == before

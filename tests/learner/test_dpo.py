@@ -10,7 +10,7 @@ import torch
 
 from feedback.examples import Preference
 from heliotrope.errors import FailedPrecondition
-from learner.dpo import DpoSettings, NotFinite, Progress, evaluate, train_policy
+from learner.dpo import Diverged, DpoSettings, Progress, evaluate, train_policy
 from learner.examples import rows_of, weights
 from learner.prepared import PreparedStore, log_ratios
 from learner.rows import collate
@@ -113,14 +113,24 @@ def test_not_finite_stops_names_the_examples_and_undoes():
     states = store["p003-3"].states
     states[2][0, 0] = float("nan")
     before = backbone.digest("policy")
-    with pytest.raises(NotFinite, match="not finite in examples p003-3$"):
+    with pytest.raises(Diverged, match="not finite in examples p003-3$"):
         train_policy(backbone, examples, [1.0] * 8, SETTINGS, store)
     assert backbone.digest("policy") == before
-    states[2][0, 0] = 0.0
     train_policy(backbone, examples, [1.0] * 8, SETTINGS, store)
     fresh = tiny_backbone(2)
     train_policy(fresh, examples, [1.0] * 8, SETTINGS, store)
     assert backbone.digest("policy") == fresh.digest("policy"), "nothing of the undone update stays"
+
+
+def test_a_loss_that_explodes_stops_names_the_examples_and_undoes():
+    backbone, examples = tiny_backbone(2), pairs(16)
+    before = backbone.digest("policy")
+    with pytest.raises(Diverged, match="lower dpo.learning_rate") as caught:
+        train_policy(
+            backbone, examples, [1.0] * 16, replace(SETTINGS, learning_rate=0.3, beta=10.0), PreparedStore()
+        )
+    assert len(caught.value.ids) == 8 and set(caught.value.ids) <= {p.id for p in examples}
+    assert backbone.digest("policy") == before
 
 
 def test_what_is_prepared_equals_what_is_computed_anew():

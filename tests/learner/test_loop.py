@@ -320,6 +320,13 @@ def test_the_loop_waits_for_enough_news(build_parts: Build, log: SqliteLog) -> N
     assert parts.registry.versions() == []
 
 
+def test_news_that_teaches_the_policy_nothing_is_no_reason_for_a_version(
+    build_parts: Build, log: SqliteLog
+) -> None:
+    write_votes(log, COUNT, tied=True)
+    assert turn(build_parts()) is None
+
+
 def test_predictions_are_recorded_before_learning(build_parts: Build, log: SqliteLog) -> None:
     write_votes(log, COUNT)
     parts = build_parts()

@@ -106,6 +106,20 @@ def test_a_state_of_other_layers_is_learned_again(tmp_path: Path):
     assert not RewardModel(smaller, PreparedStore(), SETTINGS).thaw(tmp_path, digest, [], [])
 
 
+def test_a_step_that_is_not_finite_teaches_nothing_and_counts_as_not_learned():
+    examples = pairs(24)
+    store = PreparedStore()
+    hurt = RewardModel(tiny_backbone(2, adapters=("policy", REWARD)), store, SETTINGS)
+    hurt.learn(examples[:8], now=0)
+    store.prepare(hurt._backbone, rows_of(examples, 99)[0])
+    store[examples[9].id].states[hurt._backbone.first_layer(REWARD)][0, 0] = float("nan")
+    hurt.learn(examples, now=0)
+    spared = model()
+    spared.learn([*examples[:8], *examples[16:]], now=0)
+    assert hurt.learned == spared.learned
+    assert hurt.net.digest() == spared.net.digest()
+
+
 def test_the_policy_is_left_alone():
     backbone = tiny_backbone(2, adapters=("policy", REWARD))
     before = backbone.digest("policy")

@@ -68,7 +68,7 @@ class Chain:
             for i, both in enumerate(zip(prompts, firsts, seconds, strict=True))
         ]
 
-    def learn(self, preferences: Sequence[Preference], version: int, discounted: bool = True) -> float:
+    def learn(self, preferences: Sequence[Preference], version: int) -> float:
         """Train from a version, less what it would no longer say; the effective sample size."""
         aged = discount(self.trainer, f"policy-v{version}", preferences, [1.0] * len(preferences))
         self.hold(version)
@@ -168,7 +168,6 @@ def test_learning_degrades_gracefully_as_feedback_ages(chain: Chain) -> None:
         sizes[age] = chain.learn(feedback, 16)
         gains[age] = chain.taste() - before
     assert list(sizes.values()) == sorted(sizes.values(), reverse=True) and sizes[0] == 1
-    print(before, gains, sizes)
     assert gains[0] > 0.02, gains
     assert all(gain > -0.02 for gain in gains.values()), gains
     assert sum(gains[age] for age in (1, 2, 4, 8, 16)) / 5 > 0.02, gains

@@ -36,8 +36,8 @@ class Collected:
         self.events += events
 
 
-def write_votes(log: SqliteLog | Collected, count: int, first: int = 0) -> None:
-    """`count` comparisons of two answers each, one conversation and person apiece; the smaller ids win."""
+def write_votes(log: SqliteLog | Collected, count: int, first: int = 0, tied: bool = False) -> None:
+    """`count` comparisons of two answers each, one conversation and person apiece; the smaller ids win, or nobody."""
     events = []
     for n in range(first, first + count):
         rng = random.Random(n)
@@ -46,6 +46,7 @@ def write_votes(log: SqliteLog | Collected, count: int, first: int = 0) -> None:
         ids = [unique(n, side) for side in "ab"]
         events += [_served(n, id, rng, tokens) for id, tokens in zip(ids, sides, strict=True)]
         choice = feedback_pb2.CHOICE_A if n % 2 else feedback_pb2.CHOICE_B
+        choice = feedback_pb2.CHOICE_TIE if tied else choice
         events.append(_vote(n, ids, choice))
     log.append(events)
 

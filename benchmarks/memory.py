@@ -1,0 +1,75 @@
+"""How much memory do policy, reference, parent, reward model and both optimisers take in one process?
+`python -m benchmarks.memory --pairs FILE`; JSON last.
+
+Against the training of one policy by the same code on the same pairs; each side is a process of its own, and its figure the
+highest resident memory of that process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.pairs import load_pairs, longest, preference, shuffled
+from benchmarks.train_job import peak_gb
+from feedback.examples import Preference
+from heliotrope.chat import ChatFormat
+from heliotrope.config import Config, load
+from learner.backbone import Backbone, LoraShape
+from learner.dpo import ADAPTER, DpoSettings, train_policy
+from learner.parts import PARENT
+from learner.prepared import PreparedStore
+from learner.reward import RewardModel, RewardSettings
+from learner.reward_net import REWARD
+
+Side = Literal["one", "all"]
+
+
+def train(side: Side, config: Config, examples: list[Preference]) -> None:
+    """One update of the policy; of all also one of the reward model, which stays."""
+    everybody = side == "all"
+    adapters = (ADAPTER, PARENT, REWARD) if everybody else (ADAPTER,)
+    shape, top = LoraShape(**config.lora.model_dump()), {REWARD: config.reward.layers}
+    backbone = Backbone.load(config.model.folder, shape, adapters=adapters, top=top if everybody else None)
+    store = PreparedStore()
+    if everybody:
+        RewardModel(backbone, store, RewardSettings.of(config)).learn(examples, now=0.0)
+    train_policy(backbone, examples, [1.0] * len(examples), DpoSettings.of(config), store)
+
+
+def chosen(config: Config, file: Path, count: int, most: int) -> list[Preference]:
+    """So many pairs of at most `most` tokens, by their ids alone."""
+    chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
+    fitting = (
+        example for pair in shuffled(load_pairs(file)) if longest(example := preference(pair, chat)) <= most
+    )
+    return [example for example, _ in zip(fitting, range(count), strict=False)]
+
+
+def main() -> None:
+    """The command line; with --side one of its processes."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
+    parser.add_argument("--pairs", type=Path, required=True, help="JSON Lines of people's pairs to train on")
+    parser.add_argument("--count", type=int, default=32, help="of them")
+    parser.add_argument("--max-tokens", type=int, default=512, help="of a prompt with its longer response")
+    parser.add_argument("--side", choices=("one", "all"), help="be one side and print its figure")
+    asked = parser.parse_args()
+    if asked.side:
+        config = load()
+        train(asked.side, config, chosen(config, asked.pairs, asked.count, asked.max_tokens))
+        print(peak_gb("cpu"))
+        return
+    command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:], "--side"]
+    found = {}
+    for side in ("one", "all"):
+        done = subprocess.run([*command, side], stdout=subprocess.PIPE, text=True, check=True)
+        found[f"{side}_gb"] = float(done.stdout)
+    print(json.dumps(found | {"ratio": found["all_gb"] / found["one_gb"]}))
+
+
+if __name__ == "__main__":
+    main()

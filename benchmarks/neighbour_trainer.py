@@ -1,0 +1,48 @@
+"""A learner's training without its loop, for ever: `python -m benchmarks.neighbour_trainer PAIRS`.
+
+A JSON line on stdout for each step: when it ended, monotonic seconds, and of how many pairs it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+from benchmarks.pairs import load_pairs, longest, preference, shuffled
+from heliotrope.chat import ChatFormat
+from heliotrope.config import load
+from learner.backbone import Backbone, LoraShape
+from learner.dpo import DpoSettings, Progress, train_policy
+from learner.prepared import PreparedStore
+
+PAIRS = 128
+STEP = 4
+"""Pairs of a step: a phase should have many."""
+LONGEST = 384
+"""Tokens of a prompt with its longer response: of a length that people's chats here have."""
+
+
+def main() -> None:
+    """Until killed."""
+    config = load()
+    os.nice(config.learner.nice)
+    chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
+    examples = [preference(pair, chat) for pair in shuffled(load_pairs(Path(sys.argv[1])))[: 8 * PAIRS]]
+    chosen = [example for example in examples if longest(example) <= LONGEST][:PAIRS]
+    backbone = Backbone.load(config.model.folder, LoraShape(**config.lora.model_dump()))
+    settings, store = replace(DpoSettings.of(config), batch_pairs=STEP), PreparedStore()
+
+    def step(progress: Progress) -> None:
+        print(json.dumps([time.monotonic(), len(chosen) // progress.steps]), flush=True)
+
+    for seed in count(1):
+        train_policy(backbone, chosen, [1.0] * len(chosen), replace(settings, seed=seed), store, step)
+
+
+if __name__ == "__main__":
+    main()
