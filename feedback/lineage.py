@@ -47,7 +47,7 @@ def of_version(version: PolicyVersion, registry: Registry, kept: TrainingSet) ->
         "parents": parents(version.name, registry), "algorithm": manifest.algorithm, "seeds": manifest.seeds,
         "log_positions": manifest.log_positions, "examples": len(manifest.example_ids), "examples_hash": manifest.examples_hash,
         "reward_model": manifest.reward_model, "base_digest": manifest.base_digest, "envelope": manifest.envelope,
-        "config": manifest.config, "erased": len(erased),
+        "config": manifest.config, "refused": manifest.refused, "erased": len(erased),
         "no_longer_kept": sum(event["at"] == GONE for event in events), "events": events,
     }  # fmt: skip
 

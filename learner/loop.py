@@ -138,6 +138,8 @@ def train(parts: Parts, parent: str, preferences: list[Teaching], now: float) ->
     )
     settings = DpoSettings.of(config, shared(preferences).label_flips or 0.0)
     done = train_policy(parts.backbone, preferences, aged.shares, settings, parts.prepared, parts.progress)
+    for why in done.refused.values():
+        log.warning("left out of training: %s", why)
     return replace(done, drift=aged.drift, effective=aged.effective, age=_age(preferences, aged.shares, now))
 
 

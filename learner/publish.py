@@ -41,6 +41,8 @@ class Origin:
     """Of all examples that the update was given: those held out weigh on the others, too."""
     without: Mapping[str, str] = field(default_factory=dict)
     """See `learner.without.Without.record`."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Why examples could not be learned from, by id."""
 
     @classmethod
     def of(
@@ -65,6 +67,7 @@ class Origin:
             reward_model=dict(reward_model),
             trained_at=now,
             known_hash=examples_hash(preferences),
+            refused=trained.refused,
         )
 
 
@@ -82,6 +85,7 @@ def manifest(
         examples_hash=origin.examples_hash,
         known_hash=origin.known_hash,
         without=dict(origin.without),
+        refused=dict(origin.refused),
         reward_model=dict(origin.reward_model),
         algorithm=ALGORITHM,
         config=_traced(config),

@@ -131,6 +131,21 @@ def test_thumbs_are_trained_on_beside_preferences(build_parts: Build, log: Sqlit
     assert version.manifest.metrics["preferences"] == COUNT + 4
 
 
+def test_a_version_says_what_was_too_long_to_be_learned_from(build_parts: Build, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    parts = build_parts()
+    preferences = read(parts)
+    longest = max(len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in preferences)
+    long = next(p for p in preferences if not p.held_out)
+    long = replace(long, chosen_ids=long.chosen_ids * 20)
+    limit = parts.config.dpo.model_copy(update={"max_tokens": longest})
+    parts = replace(parts, config=parts.config.model_copy(update={"dpo": limit}))
+    version = update(parts, [long if p.id == long.id else p for p in preferences])
+    assert list(version.manifest.refused) == [long.id]
+    assert "raise the limit" in version.manifest.refused[long.id]
+    assert long.id not in version.manifest.example_ids
+
+
 def test_a_kind_that_weighs_nothing_is_not_waited_for(
     build_parts: Build, log: SqliteLog, config: Config
 ) -> None:
