@@ -11,10 +11,11 @@ import argparse
 import json
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.pairs import load_pairs, longest, preference, shuffled
+from benchmarks.pairs import fitting, preference
 from benchmarks.train_job import peak_gb
 from feedback.examples import Preference
 from heliotrope.chat import ChatFormat
@@ -41,15 +42,6 @@ def train(side: Side, config: Config, examples: list[Preference]) -> None:
     train_policy(backbone, examples, [1.0] * len(examples), DpoSettings.of(config), store)
 
 
-def chosen(config: Config, file: Path, count: int, most: int) -> list[Preference]:
-    """So many pairs of at most `most` tokens, by their ids alone."""
-    chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
-    fitting = (
-        example for pair in shuffled(load_pairs(file)) if longest(example := preference(pair, chat)) <= most
-    )
-    return [example for example, _ in zip(fitting, range(count), strict=False)]
-
-
 def main() -> None:
     """The command line; with --side one of its processes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
@@ -60,7 +52,9 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.side:
         config = load()
-        train(asked.side, config, chosen(config, asked.pairs, asked.count, asked.max_tokens))
+        chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
+        pairs = islice(fitting(asked.pairs, chat, asked.max_tokens), asked.count)
+        train(asked.side, config, [preference(pair, chat) for pair in pairs])
         print(peak_gb("cpu"))
         return
     command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:], "--side"]

@@ -10,17 +10,17 @@ import os
 import sys
 import time
 from dataclasses import replace
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
-from benchmarks.pairs import load_pairs, longest, preference, shuffled
+from benchmarks.pairs import fitting, preference
 from heliotrope.chat import ChatFormat
 from heliotrope.config import load
 from learner.backbone import Backbone, LoraShape
 from learner.dpo import DpoSettings, Progress, train_policy
 from learner.prepared import PreparedStore
 
-PAIRS = 128
+PAIRS = 32
 STEP = 4
 """Pairs of a step: a phase should have many."""
 LONGEST = 384
@@ -32,8 +32,7 @@ def main() -> None:
     config = load()
     os.nice(config.learner.nice)
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
-    examples = [preference(pair, chat) for pair in shuffled(load_pairs(Path(sys.argv[1])))[: 8 * PAIRS]]
-    chosen = [example for example in examples if longest(example) <= LONGEST][:PAIRS]
+    chosen = [preference(pair, chat) for pair in islice(fitting(Path(sys.argv[1]), chat, LONGEST), PAIRS)]
     backbone = Backbone.load(config.model.folder, LoraShape(**config.lora.model_dump()))
     settings, store = replace(DpoSettings.of(config), batch_pairs=STEP), PreparedStore()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -54,6 +54,11 @@ def preference(pair: Pair, chat: ChatFormat) -> Preference:
         time=0.0,
         source="imported",
     )
+
+
+def fitting(file: Path, chat: ChatFormat, most: int) -> Iterator[Pair]:
+    """The pairs of a file whose prompt with the longer response has at most `most` tokens, in an order of the ids alone."""
+    return (pair for pair in shuffled(load_pairs(file)) if longest(preference(pair, chat)) <= most)
 
 
 def longest(example: Preference) -> int:

@@ -15,10 +15,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
-from benchmarks.pairs import load_pairs, longest, preference, shuffled
+from benchmarks.pairs import fitting
 from benchmarks.train_job import TASKS, Job, Outcome, write_pairs
 from benchmarks.train_settings import SETTINGS
 from heliotrope.chat import ChatFormat
@@ -69,10 +70,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[Job, Job]:
         )
     chat = ChatFormat.load(arguments.model)
     wanted = arguments.batch + arguments.pairs_count + arguments.held_out
-    chosen = []
-    for pair in shuffled(load_pairs(arguments.pairs)):
-        if len(chosen) < wanted and longest(preference(pair, chat)) <= arguments.max_tokens:
-            chosen.append(pair)
+    chosen = list(islice(fitting(arguments.pairs, chat, arguments.max_tokens), wanted))
     if len(chosen) < wanted:
         raise SystemExit(f"only {len(chosen)} pairs fit {arguments.max_tokens} tokens, {wanted} wanted")
     warm, rest = chosen[: arguments.batch], chosen[arguments.batch :]
