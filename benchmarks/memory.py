@@ -38,7 +38,7 @@ def train(side: Side, config: Config, examples: list[Preference]) -> None:
     backbone = Backbone.load(config.model.folder, shape, adapters=adapters, top=top if everybody else None)
     store = PreparedStore()
     if everybody:
-        RewardModel(backbone, store, RewardSettings.of(config)).learn(examples, now=0.0)
+        RewardModel(backbone, store, RewardSettings.of(config)).learn(examples)
     train_policy(backbone, examples, [1.0] * len(examples), DpoSettings.of(config), store)
 
 

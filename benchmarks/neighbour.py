@@ -1,7 +1,8 @@
 """What does training cost the people who are served on the same cores? `python -m benchmarks.neighbour --pairs FILE`; JSON last.
 
 One serving process on the real engine and one trainer in a process of its own, niced and waiting passively as the learner
-does (`benchmarks.neighbour_trainer`), stopped and continued by signals. In turns: people alone, people beside the
+does (`benchmarks.neighbour_trainer`), which also pauses as the learner does while more than `learner.pause_above` people are
+answered; stopped and continued by signals. In turns: people alone, people beside the
 trainer, the trainer alone.
 """
 
@@ -36,10 +37,10 @@ class Trainer:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def start(cls, pairs: Path) -> AsyncIterator[Trainer]:
+    async def start(cls, pairs: Path, serving: str) -> AsyncIterator[Trainer]:
         """Returns when it has taken its first step."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.neighbour_trainer", str(pairs),
+            sys.executable, "-m", "benchmarks.neighbour_trainer", str(pairs), serving,
             env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         trainer = cls(process, [])
@@ -107,7 +108,7 @@ async def measure(plan: Plan, pairs: Path) -> dict[str, object]:
     """All figures of one run."""
     alone, beside = Tally(Waits()), Tally(Waits())
     with_people, by_itself = list[float](), list[float]()
-    async with house() as at, Trainer.start(pairs) as trainer:
+    async with house() as at, Trainer.start(pairs, at.config.serving.private_address) as trainer:
         await people(at, Plan(plan.streams, 2, 1, plan.tokens, 0))
         for number in range(plan.rounds):
             await alone.people(at, plan)

@@ -1,5 +1,6 @@
-"""A learner's training without its loop, for ever: `python -m benchmarks.neighbour_trainer PAIRS`.
+"""A learner's training without its loop, for ever: `python -m benchmarks.neighbour_trainer PAIRS SERVING`.
 
+SERVING: the private address of who is asked for people before each step, as the learner does.
 A JSON line on stdout for each step: when it ended, monotonic seconds, and of how many pairs it was.
 """
 
@@ -17,8 +18,10 @@ from benchmarks.pairs import fitting, preference
 from heliotrope.chat import ChatFormat
 from heliotrope.config import load
 from learner.backbone import Backbone, LoraShape
+from learner.courtesy import give_way
 from learner.dpo import DpoSettings, Progress, train_policy
 from learner.prepared import PreparedStore
+from learner.samples import Sampler
 
 PAIRS = 32
 STEP = 4
@@ -34,10 +37,12 @@ def main() -> None:
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
     chosen = [preference(pair, chat) for pair in islice(fitting(Path(sys.argv[1]), chat, LONGEST), PAIRS)]
     backbone = Backbone.load(config.model.folder, LoraShape(**config.lora.model_dump()))
+    serving = Sampler(sys.argv[2])
     settings, store = replace(DpoSettings.of(config), batch_pairs=STEP), PreparedStore()
 
     def step(progress: Progress) -> None:
         print(json.dumps([time.monotonic(), len(chosen) // progress.steps]), flush=True)
+        give_way(serving.people, config.learner.pause_above)
 
     for seed in count(1):
         train_policy(backbone, chosen, [1.0] * len(chosen), replace(settings, seed=seed), store, step)

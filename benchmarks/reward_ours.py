@@ -50,7 +50,7 @@ def train(pairs: Sequence[Pair], chat: ChatFormat, arguments: argparse.Namespace
     examples = [preference(pair, chat) for pair in pairs]
     right: list[float] = []
     for start in range(0, len(examples), PART):
-        right += [p.right for p in model.learn(examples[start : start + PART], now=0.0)]
+        right += [p.right for p in model.learn(examples[start : start + PART])]
         recent = right[-PART:]
         print(f"{len(right)} pairs, {sum(recent) / len(recent):.3f} of the last", file=sys.stderr, flush=True)
     return Trained(model, chat, right)

@@ -105,6 +105,10 @@ class Store(Log, Protocol):
         """The event of that id; None when it was never committed, or cannot be read."""
         ...
 
+    def among(self, event_ids: Sequence[str]) -> list[str]:
+        """Those of the ids under which an event was committed; in one look."""
+        ...
+
     def count(self, topic: str) -> int:
         """Events in a topic."""
         ...

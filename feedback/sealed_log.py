@@ -85,6 +85,10 @@ class SealedStore(SealedReader[Store]):
         event = self.inner.find(event_id)
         return None if event is None else self._opened([event])[0]
 
+    def among(self, event_ids: Sequence[str]) -> list[str]:
+        """See `Store.among`."""
+        return self.inner.among(event_ids)
+
     def count(self, topic: str) -> int:
         """See `Store.count`."""
         return self.inner.count(topic)

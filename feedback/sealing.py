@@ -72,11 +72,11 @@ def has_content(event: Event) -> bool:
 def seal(event: Event, key: Key) -> Event:
     """A copy with only what is readable in the open, and all of what happened sealed. The event itself is left alone."""
     sealed, what = Event(), event.WhichOneof("what")
-    _copy(event, sealed, _HEADER)
     if what == "response_served":
+        _copy(event, sealed, _HEADER)
         _copy(event.response_served, sealed.response_served, _SERVED_OPEN)
     else:
-        sealed.feedback_given.CopyFrom(event.feedback_given)
+        sealed.CopyFrom(event)
         sealed.feedback_given.feedback.ClearField("comment")
         if sealed.feedback_given.feedback.HasField("correction"):
             sealed.feedback_given.feedback.correction.ClearField("text")

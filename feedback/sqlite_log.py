@@ -118,6 +118,12 @@ class SqliteLog:
         rows = self._query(_FIND, (event_id,))
         return unpack(*rows[0])[0] if rows else None
 
+    def among(self, event_ids: Sequence[str]) -> list[str]:
+        """See `Store.among`."""
+        places = ", ".join("?" * len(event_ids))
+        rows = self._query(f"SELECT event_id FROM events WHERE event_id IN ({places})", tuple(event_ids))
+        return [id for (id,) in rows]
+
     def end(self, topic: str) -> dict[str, int]:
         """See `Log.end`."""
         rows = self._query("SELECT coalesce(max(offset), 0) FROM events WHERE topic = ?", (topic,))

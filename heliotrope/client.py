@@ -61,8 +61,14 @@ def explain(error: grpc.RpcError, address: str) -> errors.HeliotropeError:
         return errors.Unavailable(f"{address} did not answer in time; it may be busy: try again")
     if code == grpc.StatusCode.UNAVAILABLE and _not_connected(details):
         return errors.Unavailable(f"no answer from {address}: is serving running? start it with `make run`")
-    kind = _BY_CODE.get(code.name, errors.HeliotropeError)
-    return kind(details or f"{address} answered {code.name} without a reason; see the log of serving")
+    return error_of(
+        code.name, details or f"{address} answered {code.name} without a reason; see the log of serving"
+    )
+
+
+def error_of(status: str, message: str) -> errors.HeliotropeError:
+    """The error of our tree that stands for a status."""
+    return _BY_CODE.get(status, errors.HeliotropeError)(message)
 
 
 def _not_connected(details: str) -> bool:

@@ -12,6 +12,7 @@ from feedback.rules import training_set
 from feedback.sealed_log import SealedReader
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
+from heliotrope.errors import ModelError
 from heliotrope.registry import Registry
 from learner.backbone import Backbone, LoraShape
 from learner.behaviour import Recorder
@@ -63,8 +64,14 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
 
 def _settle_down(config: Config) -> None:
     """A good neighbour: niced, with its own share of threads, and the same arithmetic every time."""
+    device = config.learner.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError('learner.device is "cuda", but torch sees no NVIDIA GPU; set it to "cpu"')
     os.nice(config.learner.nice)
     if config.learner.threads:
         torch.set_num_threads(config.learner.threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_default_device(device)
+    torch.use_deterministic_algorithms(
+        True, warn_only=device == "cuda"
+    )  # attention's backward has none there
     torch.manual_seed(config.learner.seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import time
 from collections.abc import Sequence
 
 from feedback.traces import touched
@@ -44,7 +43,7 @@ def _heed(parts: Parts, asked: Sequence[str]) -> int:
     if not read:
         return 0
     standing = known(parts)
-    rewards.keep(parts.reward, judgements(standing), parts.inbox.erased, time.time())
+    rewards.keep(parts.reward, judgements(standing), parts.inbox.erased)
     for digest in rewards.purge(parts.registry, parts.inbox.erased):
         log.warning("reward model %s had learned from somebody who is erased, and is deleted", digest[:12])
     parts.prepared.retain({p.id for p in standing})

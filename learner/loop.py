@@ -21,7 +21,8 @@ from heliotrope.policies import BASE, CANDIDATE
 from heliotrope.registry import PolicyVersion
 from heliotrope.v1.common_pb2 import Sampling
 from learner import evidence, judge, publish, rewards
-from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, train_policy
+from learner.courtesy import wait_turn
+from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_policy
 from learner.examples import Preference, teaches, weights
 from learner.lessons import lessons_of, row_ids
 from learner.parts import PARENT, Parts, hold, judgements, known, start_from
@@ -99,10 +100,11 @@ def update(
     config, backbone, preferences = parts.config, parts.backbone, without.rest(known)
     plan = plan or plan_of(parts)
     parent, now = plan.parent, plan.now
+    wait_turn(parts)
     start_from(parts, parent)
     said = judgements(preferences)
-    rewards.keep(parts.reward, said, parts.inbox.erased, now)
-    parts.store.record(parts.reward.learn(said, now))
+    rewards.keep(parts.reward, said, parts.inbox.erased)
+    parts.store.record(parts.reward.learn(said))
     trained = train(parts, parent, preferences, now)
 
     origin = publish.Origin.of(parent, plan.positions, trained, preferences, parts.reward.record(), now)
@@ -137,7 +139,12 @@ def train(parts: Parts, parent: str, preferences: list[Teaching], now: float) ->
         "training from %s on %d of %d examples", parent, sum(s > 0 for s in aged.shares), len(preferences)
     )
     settings = DpoSettings.of(config, shared(preferences).label_flips or 0.0)
-    done = train_policy(parts.backbone, preferences, aged.shares, settings, parts.prepared, parts.progress)
+
+    def progress(at: Progress) -> None:
+        parts.progress(at)
+        wait_turn(parts)
+
+    done = train_policy(parts.backbone, preferences, aged.shares, settings, parts.prepared, progress)
     for why in done.refused.values():
         log.warning("left out of training: %s", why)
     return replace(done, drift=aged.drift, effective=aged.effective, age=_age(preferences, aged.shares, now))
@@ -175,10 +182,12 @@ def await_decision(parts: Parts, version: str, stop: Event) -> None:
 def prepare_ahead(parts: Parts, preferences: list[Teaching]) -> None:
     """While waiting, run the frozen base over what came in, half of a short training, and let the reward model learn it."""
     new = [p for p in preferences if p.id not in parts.prepared]
+    if new:
+        wait_turn(parts)
     lessons, _ = lessons_of(new, {p.id: 1.0 for p in new}, parts.config.dpo.max_tokens)
     rows = [lesson.row for lesson in lessons]
     parts.prepared.prepare(parts.backbone, rows, workers=1)  # there is time, and people are being served
-    parts.store.record(parts.reward.learn(judgements(preferences), time.time(), whole_steps=True))
+    parts.store.record(parts.reward.learn(judgements(preferences), whole_steps=True))
 
 
 def _shares(preferences: list[Teaching], now: float, config: Config) -> list[float]:

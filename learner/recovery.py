@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from threading import Event
 
 from feedback.lineage import readable
@@ -36,7 +35,7 @@ def recover(parts: Parts, stop: Event | None = None) -> None:
     said, digest = judgements(preferences), newest.reward_model.get("digest", "")
     if not rewards.take_up(parts.reward, parts.registry, digest, said):
         log.warning("the reward model of %s is not kept here; learning it again", newest.version)
-        parts.reward.learn(said, time.time())
+        parts.reward.learn(said)
     parts.inbox.settle(preferences)
 
 

@@ -117,10 +117,8 @@ class RewardModel:
         """Ids of all that shaped the weights, also of what stands no longer or has left the window."""
         return self._before.union(self._since)
 
-    def learn(
-        self, judgements: Sequence[Judgement], now: float, whole_steps: bool = False
-    ) -> list[Prediction]:
-        """Predict the new ones, then learn from them. `now`: seconds. Returns the new predictions.
+    def learn(self, judgements: Sequence[Judgement], whole_steps: bool = False) -> list[Prediction]:
+        """Predict the new ones, then learn from them. Returns the new predictions.
 
         Known, held-out and unusable ones are passed over; ties and thumbs are learned from but not predicted. whole_steps:
         leave for later what does not fill a step.
@@ -131,7 +129,7 @@ class RewardModel:
         made: list[Prediction] = []
         for start in range(0, len(new), count):
             part = new[start : start + count]
-            predictions, taken = self._step(part, now)
+            predictions, taken = self._step(part)
             made += predictions
             if taken:
                 self._known |= {e.id: (e, row) for e, row in part}
@@ -140,7 +138,7 @@ class RewardModel:
                 self._left_out.update(e.id for e, _ in part)
         return made
 
-    def keep(self, standing: Sequence[Judgement], now: float, afresh: bool = False) -> None:
+    def keep(self, standing: Sequence[Judgement], afresh: bool = False) -> None:
         """Rehearse no more what stands no longer: taken back, replaced, or older than all that stands (the window).
 
         A trained weight cannot be taken back one by one. So once a tenth of what was learned was, or at once when
@@ -156,7 +154,7 @@ class RewardModel:
         if afresh or self._withdrawn > REBUILD_SHARE * (len(self._known) + self._withdrawn):
             again = [e for e, _ in self._known.values()]
             self._forget()
-            self.learn(again, now)
+            self.learn(again)
 
     @torch.no_grad()
     def score(self, rows: Sequence[Row]) -> dict[str, list[float]]:
@@ -170,9 +168,10 @@ class RewardModel:
         return found
 
     def record(self) -> dict[str, str]:
-        """What a version's manifest says of the state that judges it: its digest, the last one that a version has, and what
-        it learned from since. `feedback.traces` follows this back."""
-        return {"digest": self.net.digest(), "parent": self._parent, "learned": " ".join(self._since)}
+        """What a version's manifest says of the state that judges it: its digest, the last one that a version has, what it
+        learned from since (`feedback.traces` follows this back), and how many withdrawn judgements are still in it."""
+        since, withdrawn = " ".join(self._since), str(self._withdrawn)
+        return {"digest": self.net.digest(), "parent": self._parent, "learned": since, "withdrawn": withdrawn}
 
     def published(self, digest: str) -> None:
         """A version has this state, so what comes now is learned since it."""
@@ -183,10 +182,11 @@ class RewardModel:
         return self.net.freeze(folder)
 
     def thaw(
-        self, folder: Path, digest: str, standing: Sequence[Judgement], learned: Collection[str]
-    ) -> bool:
-        """Go on from a published state that had learned from `learned`; of what stands, that is rehearsed. False, unchanged,
-        when it is not there or covers other layers than [reward] and [lora] now say."""
+        self, folder: Path, digest: str, standing: Sequence[Judgement], learned: Collection[str],
+        withdrawn: int = 0,
+    ) -> bool:  # fmt: skip
+        """Go on from a published state that had learned from `learned`, so many of them `withdrawn`; of what stands, that is
+        rehearsed. False, unchanged, when it is not there or covers other layers than [reward] and [lora] now say."""
         try:
             found = self.net.thaw(folder, digest)
         except TamperedAdapter:
@@ -194,6 +194,7 @@ class RewardModel:
         if found:
             self._known = {e.id: (e, row) for e, row in self._new(standing) if e.id in learned}
             self._parent, self._before, self._since = digest, frozenset(learned), []
+            self._withdrawn = withdrawn
         return found
 
     def _forget(self) -> None:
@@ -209,15 +210,17 @@ class RewardModel:
     def _rewards(self, batch: Batch) -> Tensor:
         return self.net.rewards(batch, self._store.states(self._backbone, batch, REWARD))
 
-    def _step(self, new: Sequence[Known], now: float) -> tuple[list[Prediction], bool]:
+    def _step(self, new: Sequence[Known]) -> tuple[list[Prediction], bool]:
         """One step on the new ones and some old ones, each by its weight; and whether it was taken.
 
-        What the step's forward pass says of the new ones is the prediction: nothing has moved by then.
+        What the step's forward pass says of the new ones is the prediction: nothing has moved by then. Ages count from
+        the step's newest, not from the clock: learned again after a kill, it comes to the same bits.
         """
         s = self._settings
         old = sorted(self._known.values(), key=lambda item: item[0].id)
         rng = random.Random(f"{s.seed}/{len(old)}/{new[0][0].id}")
         examples = [*new, *rng.sample(old, min(len(old), round(s.replay * len(new))))]
+        now = max(e.time for e, _ in examples)
         shares = weights([e for e, _ in examples], now, s.half_life, s.votes_per_person, s.person_share)
         whole = sum(shares) or 1.0
         known = {e.id: (e, share / whole) for (e, _), share in zip(examples, shares, strict=True)}

@@ -6,7 +6,7 @@ in between. So a state can be taken up again after a restart, and one that learn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from feedback.lineage import readable, votes_behind
@@ -26,14 +26,15 @@ def folder(registry: Registry) -> Path:
 
 def take_up(model: RewardModel, registry: Registry, digest: str, standing: Sequence[Judgement]) -> bool:
     """Go on from a version's reward model; False, unchanged, where it is not kept whole or not known what shaped it."""
-    learned = _learned(registry, digest)
-    return learned is not None and model.thaw(folder(registry), digest, standing, learned)
+    records = _records(registry)
+    learned, withdrawn = _learned(records, digest), int(records.get(digest, {}).get("withdrawn", 0))
+    return learned is not None and model.thaw(folder(registry), digest, standing, learned, withdrawn)
 
 
-def keep(model: RewardModel, standing: Sequence[Judgement], erased: Erased, now: float) -> None:
+def keep(model: RewardModel, standing: Sequence[Judgement], erased: Erased) -> None:
     """Rehearse only what stands. Where what shaped the model was erased since, it is learned again without that."""
     votes = votes_behind(sorted(model.learned))
-    model.keep(standing, now, afresh=bool(erased(iter(votes))))
+    model.keep(standing, afresh=bool(erased(iter(votes))))
 
 
 def purge(registry: Registry, erased: Erased) -> list[str]:
@@ -54,18 +55,25 @@ def purge(registry: Registry, erased: Erased) -> list[str]:
     return [path.stem for path in found]
 
 
-def _learned(registry: Registry, digest: str) -> frozenset[str] | None:
-    """All that shaped a state, its elders' included; None where the chain cannot be followed to its beginning."""
+def _records(registry: Registry) -> dict[str, dict[str, str]]:
+    """What the first version of each state says of it, by digest: later ones learned nothing since, but more may have been
+    withdrawn."""
     records: dict[str, dict[str, str]] = {}
     for version in readable(registry):
         record = version.manifest.reward_model
         if "learned" in record:
-            records.setdefault(record["digest"], record)  # the first one: later ones learned nothing since
-    found: set[str] = set()
+            first = records.setdefault(record["digest"], dict(record))
+            first["withdrawn"] = record.get("withdrawn", "0")
+    return records
+
+
+def _learned(records: Mapping[str, Mapping[str, str]], digest: str) -> frozenset[str] | None:
+    """All that shaped a state, its elders' included; None where the chain cannot be followed to its beginning."""
+    left, found = dict(records), set[str]()
     while digest:
-        if digest not in records:
+        if digest not in left:
             return None
-        record = records.pop(digest)
+        record = left.pop(digest)
         found.update(record["learned"].split())
         digest = record["parent"]
     return frozenset(found)

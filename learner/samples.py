@@ -1,4 +1,4 @@
-"""Samples from the engine that already serves: the one call that the learner makes to serving."""
+"""What the learner asks of serving: samples from the engine that already runs, and whether people need the cores now."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from heliotrope.errors import Unavailable
 from heliotrope.v1 import common_pb2, sampler_pb2, sampler_pb2_grpc
 
 TIMEOUT_SECONDS = 600.0
+LOOK_TIMEOUT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,14 @@ class Sampler:
             self._stub.ReleaseShadow(sampler_pb2.ReleaseShadowRequest(digest=digest), timeout=TIMEOUT_SECONDS)
         except grpc.RpcError as error:
             raise self._unavailable(f"releasing shadow {digest[:12]}", error) from error
+
+    def people(self) -> int:
+        """How many answers people are given at this moment; 0 where serving does not say."""
+        try:
+            said = self._stub.CountPeople(sampler_pb2.CountPeopleRequest(), timeout=LOOK_TIMEOUT_SECONDS)
+        except grpc.RpcError:
+            return 0
+        return int(said.answers)
 
     def close(self) -> None:
         """End the connection."""

@@ -26,6 +26,7 @@ from serving.comparisons import Comparisons
 from serving.conversations import Conversations
 from serving.engine import Engine
 from serving.exports import Exports
+from serving.feedback_stream import FeedbackStreams
 from serving.ingest import Ingest
 from serving.journal import Journal
 from serving.listeners import Services
@@ -120,10 +121,12 @@ def _services(config: Config, model: Model, stores: Stores, desk: PolicyDesk, pr
     exports = Exports(stores.whole, model.chat, config.learner.held_out)
     return Services(
         chat=ChatService(replies, tickets, public),
-        feedback=FeedbackService(votes, privacy, public),
+        feedback=FeedbackService(votes, FeedbackStreams(votes, key), privacy, public),
         private_chat=ChatService(replies, tickets, private),
         policy=PolicyService(desk),
-        sampler=SamplerService(_samples(config, model, replies), replies.routes.release_shadow),
+        sampler=SamplerService(
+            _samples(config, model, replies), replies.routes.release_shadow, lambda: len(replies.running)
+        ),
         ingest=IngestService(Ingest(journal, model.chat, key), private),
         admin=AdminService(
             desk, replies, journal, model.engine, exports, stores.views, privacy, private, stores.relay

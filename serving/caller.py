@@ -32,5 +32,9 @@ def caller_of(metadata: Sequence[tuple[str, str | bytes]] | None, key: bytes, pr
         name: value if isinstance(value, str) else value.decode("latin-1") for name, value in metadata or ()
     }
     tenant = check_tenant(sent.get(TENANT_KEY, DEFAULT_TENANT))
-    identity = sent.get(USER_KEY, "")
+    return person(tenant, sent.get(USER_KEY, ""), key, private)
+
+
+def person(tenant: str, identity: str, key: bytes, private: bool) -> Caller:
+    """Of a tenant, by the identity that the client keeps; empty: nobody known. Raises InvalidInput for a malformed one."""
     return Caller(tenant, pseudonym(key, tenant, check_user_id(identity)) if identity else "", private)

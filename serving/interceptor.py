@@ -84,12 +84,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             stream = handler.stream_stream or handler.unary_stream
             field = "stream_stream" if handler.request_streaming else "unary_stream"
-            handler = handler._replace(**{field: self._streaming(stream, method)})
-            return handler if handler.request_streaming else readable(handler)
+            return readable(handler._replace(**{field: self._streaming(stream, method)}))
         unary = handler.stream_unary or handler.unary_unary
         field = "stream_unary" if handler.request_streaming else "unary_unary"
-        handler = handler._replace(**{field: self._unary(unary, method)})
-        return handler if handler.request_streaming else readable(handler)
+        return readable(handler._replace(**{field: self._unary(unary, method)}))
 
     def _unary(self, behaviour: Callable, method: str) -> Callable:
         async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
@@ -125,7 +123,8 @@ class Malformed:
 
 
 def readable(handler: Any) -> Any:
-    """The handler with a deserialiser that does not raise: gRPC would answer INTERNAL, as if the fault were ours."""
+    """The handler with a deserialiser that does not raise: gRPC would answer INTERNAL, as if the fault were ours. Of a stream's
+    messages the handler asks `check_readable` itself."""
     read = handler.request_deserializer
 
     def deserialise(data: bytes) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from feedback.log import Store, place, read_all
@@ -36,10 +36,10 @@ class Origin:
 @dataclass
 class Journal:
     """One producer's hand on the log. store: what it wrote, on this machine. write: makes events durable before it
-    returns (group commit). pulse: beats at every commit. under_way: how many calls are committing an event id."""
+    returns their positions (group commit). pulse: beats at every commit. under_way: how many calls are committing an event id."""
 
     store: Store
-    write: Callable[[events_pb2.Event], Awaitable[int]]
+    write: Callable[[Sequence[events_pb2.Event]], Awaitable[Sequence[int]]]
     clock: Callable[[], float] = time.time
     pulse: Pulse = field(default_factory=Pulse)
     owed: deque[events_pb2.Event] = field(default_factory=lambda: deque(maxlen=MAX_OWED))
@@ -56,29 +56,40 @@ class Journal:
 
     async def commit(self, event: events_pb2.Event) -> int:
         """Append durably; the position. Raises LogError when the log cannot take it."""
-        position = await self.write(event)
-        await self._settle()
-        self.pulse.beat()
+        (position,) = await self._commit([event])
         return position
 
-    async def commit_once(self, event: events_pb2.Event) -> events_pb2.Event:
-        """Commit what a caller may send again before the first call has ended. The event that the log keeps under its id: this
-        very one, or what a call that came before it said. Looked up only where there was one: nobody else writes this log.
+    async def _commit(self, events: Sequence[events_pb2.Event]) -> Sequence[int]:
+        positions = await self.write(events)
+        await self._settle()
+        self.pulse.beat()
+        return positions
+
+    async def commit_once(self, *events: events_pb2.Event) -> list[events_pb2.Event]:
+        """Commit what a caller may send again before the first call has ended. The events that the log keeps under their ids:
+        these very ones, or what came before them said. Looked up only where there was one: nobody else writes this log.
 
         A caller who leaves takes nothing back: the commit goes on to its end, and those who come meanwhile are told so.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._commit_once(event)))
+        return await asyncio.shield(asyncio.ensure_future(self._commit_once(events)))
 
-    async def _commit_once(self, event: events_pb2.Event) -> events_pb2.Event:
-        twins = self.under_way[event.event_id]
-        self.under_way[event.event_id] += 1
+    async def _commit_once(self, events: Sequence[events_pb2.Event]) -> list[events_pb2.Event]:
+        twins = []
+        for event in events:
+            twins.append(self.under_way[event.event_id])
+            self.under_way[event.event_id] += 1
         try:
-            await self.commit(event)
+            await self._commit(events)
         finally:
-            self.under_way[event.event_id] -= 1
-            if not self.under_way[event.event_id]:
-                del self.under_way[event.event_id]
-        kept = self.find(event.event_id) if twins else None
+            for event in events:
+                self.under_way[event.event_id] -= 1
+                if not self.under_way[event.event_id]:
+                    del self.under_way[event.event_id]
+        return [self._first(event) if twin else event for event, twin in zip(events, twins, strict=True)]
+
+    def _first(self, event: events_pb2.Event) -> events_pb2.Event:
+        """What the log keeps under the id of an event that was not alone on its way."""
+        kept = self.find(event.event_id)
         first = kept and (kept.producer_id, kept.sequence) != (event.producer_id, event.sequence)
         return kept if kept and first else event
 
@@ -104,7 +115,7 @@ class Journal:
         while self.owed:
             late = self.owed.popleft()
             try:
-                await self.write(late)
+                await self.write([late])
             except HeliotropeError:
                 self.owed.appendleft(late)
                 return
@@ -112,6 +123,10 @@ class Journal:
     def find(self, event_id: str) -> events_pb2.Event | None:
         """The event of that id, if it was ever committed."""
         return self.store.find(event_id)
+
+    def find_all(self, event_ids: Sequence[str]) -> dict[str, events_pb2.Event | None]:
+        """Those of them that were ever committed, by id."""
+        return {id: self.store.find(id) for id in self.store.among(event_ids)}
 
     def end(self, topic: str) -> int:
         """Position of the newest event of a topic; 0 when there is none."""

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 QUIET_SECONDS = 0.001
 """Nobody has come for this long: those who are there begin."""
-LONGEST_SECONDS = 0.03
+LONGEST_SECONDS = 0.012
 """They begin after this long, whoever still comes."""
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import grpc
 
 from heliotrope.v1 import feedback_pb2, feedback_pb2_grpc
 from serving.caller import Caller
+from serving.feedback_stream import FeedbackStreams, given
 from serving.privacy import Privacy
 from serving.votes import Votes
 
@@ -18,6 +20,7 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
     """People's judgements. caller: who makes a call, from its context."""
 
     votes: Votes
+    streams: FeedbackStreams
     privacy: Privacy
     caller: Callable[[grpc.aio.ServicerContext], Caller]
 
@@ -25,12 +28,17 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
         self, request: feedback_pb2.GiveFeedbackRequest, context: grpc.aio.ServicerContext
     ) -> feedback_pb2.GiveFeedbackResponse:
         """Record one judgement durably."""
-        verdict = await self.votes.give(request, self.caller(context).identified())
-        return feedback_pb2.GiveFeedbackResponse(
-            feedback_id=verdict.feedback_id,
-            repeated=verdict.repeated,
-            policy_versions=verdict.policy_versions,
-        )
+        return given(await self.votes.give(request, self.caller(context).identified()))
+
+    async def StreamFeedback(
+        self,
+        request_iterator: AsyncIterator[feedback_pb2.StreamFeedbackRequest],
+        context: grpc.aio.ServicerContext,
+    ) -> AsyncIterator[feedback_pb2.StreamFeedbackResponse]:
+        """Record many people's judgements, message by message."""
+        async with contextlib.aclosing(self.streams.results(request_iterator, self.caller(context))) as made:
+            async for response in made:
+                yield response
 
     async def RetractFeedback(
         self, request: feedback_pb2.RetractFeedbackRequest, context: grpc.aio.ServicerContext

@@ -14,10 +14,12 @@ from serving.samples import Samples
 
 @dataclass
 class SamplerService(sampler_pb2_grpc.SamplerServiceServicer):
-    """Samples for training and judging. release: frees a shadow's slot and deletes its folder, by digest."""
+    """Samples for training and judging. release: frees a shadow's slot and deletes its folder, by digest. people: answers
+    being streamed to them."""
 
     samples: Samples
     release: Callable[[str], Awaitable[None]]
+    people: Callable[[], int]
 
     async def Draw(
         self, request: sampler_pb2.DrawRequest, context: grpc.aio.ServicerContext
@@ -33,3 +35,9 @@ class SamplerService(sampler_pb2_grpc.SamplerServiceServicer):
         """Free the shadow slot; a shadow that is not there is fine."""
         await self.release(request.digest)
         return sampler_pb2.ReleaseShadowResponse()
+
+    async def CountPeople(
+        self, request: sampler_pb2.CountPeopleRequest, context: grpc.aio.ServicerContext
+    ) -> sampler_pb2.CountPeopleResponse:
+        """How many answers people are given at this moment."""
+        return sampler_pb2.CountPeopleResponse(answers=self.people())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
-from heliotrope.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied
+from heliotrope.errors import AlreadyExists, HeliotropeError, InvalidInput, NotFound, PermissionDenied
 from heliotrope.identity import event_id
 from heliotrope.v1 import events_pb2, feedback_pb2
 from serving.answer import served_id
@@ -16,6 +17,8 @@ from serving.journal import Journal, Origin
 from serving.tickets import Tickets
 from serving.validate import check_feedback, check_request_id, uuid_of
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -24,6 +27,18 @@ class Verdict:
     feedback_id: str
     repeated: bool
     policy_versions: tuple[str, ...]
+
+
+class Named(NamedTuple):
+    """A judgement that is well formed, with the id that it has, or will have, in the log."""
+
+    feedback_id: str
+    request: feedback_pb2.GiveFeedbackRequest
+    caller: Caller
+
+
+Made = Verdict | events_pb2.Event
+"""Of a judgement that is not refused: what is to be committed, or what became of it before."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +52,66 @@ class Votes:
 
     async def give(self, request: feedback_pb2.GiveFeedbackRequest, caller: Caller) -> Verdict:
         """Commit a judgement durably. Raises as FeedbackService.GiveFeedback says; then nothing was changed."""
+        named = self._named(request, caller)
+        made = self._made(named, self.journal.find(named.feedback_id))
+        return made if isinstance(made, Verdict) else (await self._committed([made]))[0]
+
+    async def give_all(
+        self, given: Sequence[feedback_pb2.PersonalFeedback], caller: Callable[[str], Caller]
+    ) -> list[Verdict | HeliotropeError]:
+        """Commit many people's at once. What `give` would have raised stands in the place of its judgement. caller: who a
+        person is."""
+        named = [_tried(lambda one=one: self._named(one.request, caller(one.user))) for one in given]
+        known = self.journal.find_all([one.feedback_id for one in named if isinstance(one, Named)])
+        made = [
+            _tried(lambda one=one: self._made(one, known.get(one.feedback_id)))
+            if isinstance(one, Named)
+            else one
+            for one in named
+        ]
+        events = [one for one in made if isinstance(one, events_pb2.Event)]
+        try:
+            verdicts = iter(await self._committed(events) if events else [])
+        except HeliotropeError as error:
+            return [error if isinstance(one, events_pb2.Event) else one for one in made]
+        return [next(verdicts) if isinstance(one, events_pb2.Event) else one for one in made]
+
+    def _named(self, request: feedback_pb2.GiveFeedbackRequest, caller: Caller) -> Named:
         check_feedback(request)
-        feedback_id = event_id(caller.user, request.request_id)
-        if known := self.journal.find(feedback_id):
+        return Named(event_id(caller.user, request.request_id), request, caller)
+
+    def _made(self, named: Named, known: events_pb2.Event | None) -> Made:
+        """The event of a judgement; the verdict on one that was taken before."""
+        feedback_id, request, caller = named
+        if known:
             return Verdict(feedback_id, True, _versions(known.feedback_given))
         tickets = [self.tickets.verify(text, caller) for text in request.feedback_tickets]
-        given = events_pb2.FeedbackGiven(feedback=request.feedback, item_id=tickets[0].item_id)
-        given.targets.extend(self._target(answer) for answer in _judged(request.feedback, tickets))
+        targets = [self._target(answer) for answer in _judged(request.feedback, tickets)]
         self._check_correction(request.feedback)
         first = tickets[0]
         event = self.journal.event(
             feedback_id, Origin(caller, first.conversation_id, first.source, first.purpose, first.consent)
         )
-        event.feedback_given.CopyFrom(given)
-        commit = asyncio.ensure_future(self._commit(event, first.conversation_id))
-        return await asyncio.shield(commit)  # what a caller who leaves has begun is done to its end
+        event.feedback_given.MergeFrom(
+            events_pb2.FeedbackGiven(feedback=request.feedback, item_id=first.item_id, targets=targets)
+        )
+        return event
 
-    async def _commit(self, event: events_pb2.Event, conversation_id: str) -> Verdict:
-        kept = await self.journal.commit_once(event)
+    async def _committed(self, events: Sequence[events_pb2.Event]) -> list[Verdict]:
+        """What a caller who leaves has begun is done to its end."""
+        return await asyncio.shield(asyncio.ensure_future(self._commit(events)))
+
+    async def _commit(self, events: Sequence[events_pb2.Event]) -> list[Verdict]:
+        kept = await self.journal.commit_once(*events)
+        return [self._verdict(*both) for both in zip(events, kept, strict=True)]
+
+    def _verdict(self, event: events_pb2.Event, kept: events_pb2.Event) -> Verdict:
         given = kept.feedback_given
-        if kept is not event:
-            return Verdict(event.event_id, True, _versions(given))
-        if chosen := chosen_response(given.feedback, [t.response_id for t in given.targets]):
-            self.conversations.choose(conversation_id, chosen)
-        return Verdict(event.event_id, False, _versions(given))
+        if kept is event and (
+            chosen := chosen_response(given.feedback, [t.response_id for t in given.targets])
+        ):
+            self.conversations.choose(event.conversation_id, chosen)
+        return Verdict(event.event_id, kept is not event, _versions(given))
 
     async def retract(self, request: feedback_pb2.RetractFeedbackRequest, caller: Caller) -> bool:
         """Commit that a judgement is taken back; True when this request_id had done so before."""
@@ -77,7 +128,7 @@ class Votes:
             retraction_id, Origin(caller, given.conversation_id, given.source, given.purpose, given.consent)
         )
         event.feedback_retracted.feedback_event_id = target
-        kept = await self.journal.commit_once(event)
+        (kept,) = await self.journal.commit_once(event)
         return kept is not event and self._same(kept, request.request_id, target)
 
     def _same(self, known: events_pb2.Event, request_id: str, target: str) -> bool:
@@ -103,6 +154,13 @@ class Votes:
             raise InvalidInput(
                 "the correction equals the response; send what it should have been, or a thumb up"
             )
+
+
+def _tried(make: Callable[[], T]) -> T | HeliotropeError:
+    try:
+        return make()
+    except HeliotropeError as error:
+        return error
 
 
 def _judged(

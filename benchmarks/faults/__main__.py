@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.faults import house
@@ -91,9 +92,10 @@ async def run(asked: Asked) -> dict[str, object]:
 
 
 async def load(folder: Path, model: Path, asked: Asked) -> dict[str, dict[str, object]]:
-    """The open loop of votes through gRPC, then without; each in an installation of its own."""
+    """The open loop of votes over one stream, by a call each, then without gRPC; each in an installation of its own."""
     found: dict[str, dict[str, object]] = {}
-    for name, run_load in (("load", measure), ("calls", measure_calls)):
+    streamed = partial(measure, streamed=True)
+    for name, run_load in (("stream", streamed), ("load", measure), ("calls", measure_calls)):
         place = folder / name
         place.mkdir()
         found[name] = await run_load(House.open(place, model, "kafka"), asked.load_rate, asked.load_seconds)
@@ -122,7 +124,7 @@ def figures(asked: Asked, results: list[Result], loads: Mapping[str, dict[str, o
     total = {name: sum(len(getattr(r.report, name)) for r in results) for name in COMPLAINTS}
     for one_load in loads.values():
         total = {name: total[name] + int(str(one_load.get(name, 0))) for name in COMPLAINTS}
-    loaded = loads.get("load", {})
+    loaded = loads.get("stream", {})
     return {
         "seed": asked.seed, "kills": kills.total(),
         "kills_by_failpoint": {place: kills[place] for place in (*SERVING, *LEARNER, ANY_TIME)},

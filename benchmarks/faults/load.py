@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.5
 MIB = 1 << 20
 
 
-async def measure(house: House, rate: float, seconds: float) -> dict[str, object]:
+async def measure(house: House, rate: float, seconds: float, streamed: bool = False) -> dict[str, object]:
     """The figures of one load in a house of its own: its broker is killed first, and started again at the end."""
     assert house.broker
     house.broker.kill()
@@ -36,7 +36,14 @@ async def measure(house: House, rate: float, seconds: float) -> dict[str, object
             await _outbox(admin)
             sent = await _sent(
                 house,
-                Load(house.config.serving.public_target, serving.process.pid or 0, rate, seconds, TALKS),
+                Load(
+                    house.config.serving.public_target,
+                    serving.process.pid or 0,
+                    rate,
+                    seconds,
+                    TALKS,
+                    streamed,
+                ),
             )
             waiting = (await _outbox(admin)).depth
             drained = await _drained(house, admin)

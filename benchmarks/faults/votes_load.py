@@ -15,6 +15,7 @@ import psutil
 
 from benchmarks.faults.clients import Talk
 from heliotrope.errors import HeliotropeError
+from heliotrope.feedback_stream import FeedbackStream
 from heliotrope.v1 import chat_pb2, chat_pb2_grpc, feedback_pb2, feedback_pb2_grpc
 
 CALL_SECONDS = 30.0
@@ -31,13 +32,15 @@ Give = Callable[[int, feedback_pb2.GiveFeedbackRequest, int], Awaitable[str]]
 
 @dataclass(frozen=True)
 class Load:
-    """What to send where. serving: its process id. rate: votes a second. talks: chats that are judged, in turns."""
+    """What to send where. serving: its process id. rate: votes a second. talks: chats that are judged, in turns. streamed: by one
+    call, as a product's own server does, not by a call each."""
 
     address: str
     serving: int
     rate: float
     seconds: float
     talks: int
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ def drive(load: Load, output: Path) -> None:
 
 
 async def _drive(load: Load) -> Sent:
+    if load.streamed:
+        return await _drive_stream(load)
     async with contextlib.AsyncExitStack() as stack:
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(load.address, options=OWN_CONNECTION))
@@ -75,6 +80,19 @@ async def _drive(load: Load) -> Sent:
             stub = stubs[number % CHANNELS]
             answer = await stub.GiveFeedback(request, metadata=identity(place), timeout=CALL_SECONDS)
             return answer.feedback_id
+
+        return await measure(load, talks, give)
+
+
+async def _drive_stream(load: Load) -> Sent:
+    async with (
+        grpc.aio.insecure_channel(load.address) as channel,
+        FeedbackStream(channel, load.address) as stream,
+    ):
+        talks = await _talks(channel, load.talks)
+
+        async def give(number: int, request: feedback_pb2.GiveFeedbackRequest, place: int) -> str:
+            return (await stream.give(user_of(place), request)).feedback_id
 
         return await measure(load, talks, give)
 
@@ -156,7 +174,12 @@ class Driver:
 
 def identity(place: int) -> tuple[tuple[str, str], ...]:
     """The metadata of the person who had chat number `place`."""
-    return (("x-heliotrope-user", f"{place:032x}"),)
+    return (("x-heliotrope-user", user_of(place)),)
+
+
+def user_of(place: int) -> str:
+    """Who had chat number `place`."""
+    return f"{place:032x}"
 
 
 async def _talks(channel: grpc.aio.Channel, count: int) -> list[Talk]:

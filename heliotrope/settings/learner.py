@@ -30,10 +30,14 @@ class Learner(Section):
     """Share of conversations kept out of training, by hash of the conversation."""
     poll_seconds: float = Field(default=1.0, gt=0, le=60)
     """How often the log is looked at when nothing is new."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where training runs. On CUDA a version made again may differ in its last bits."""
     threads: int = Field(default=0, ge=0, le=256)
     """CPU threads of training; 0: all cores."""
     nice: int = Field(default=10, ge=0, le=19)
     """Niceness of the process: people come first."""
+    pause_above: int = Field(default=8, ge=0)
+    """Most people answered at once beside whom it trains; above that it takes a step a minute. 8 is for two cores."""
     seed: int = Field(default=1, ge=0)
     """Seed of everything random in training."""
 

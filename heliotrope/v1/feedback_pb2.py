@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from heliotrope.v1 import common_pb2 as heliotrope_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheliotrope/v1/feedback.proto\x12\rheliotrope.v1\x1a\x1aheliotrope/v1/common.proto\"(\n\x05Thumb\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\n\n\x02up\x18\x02 \x01(\x08\"E\n\nComparison\x12%\n\x06\x63hoice\x18\x01 \x01(\x0e\x32\x15.heliotrope.v1.Choice\x12\x10\n\x08strength\x18\x02 \x01(\r\"\x1f\n\x07Ranking\x12\x14\n\x0cresponse_ids\x18\x01 \x03(\t\"/\n\nCorrection\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"H\n\x06Rating\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x13\n\x0bhelpfulness\x18\x02 \x01(\r\x12\x14\n\x0cpresentation\x18\x03 \x01(\r\"\x91\x02\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12%\n\x05thumb\x18\x01 \x01(\x0b\x32\x14.heliotrope.v1.ThumbH\x00\x12/\n\ncomparison\x18\x02 \x01(\x0b\x32\x19.heliotrope.v1.ComparisonH\x00\x12)\n\x07ranking\x18\x03 \x01(\x0b\x32\x16.heliotrope.v1.RankingH\x00\x12/\n\ncorrection\x18\x04 \x01(\x0b\x32\x19.heliotrope.v1.CorrectionH\x00\x12\'\n\x06rating\x18\x05 \x01(\x0b\x32\x15.heliotrope.v1.RatingH\x00\x12\x0f\n\x07reasons\x18\x06 \x03(\t\x12\x0f\n\x07\x63omment\x18\x07 \x01(\tB\x06\n\x04kind\"n\n\x13GiveFeedbackRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10\x66\x65\x65\x64\x62\x61\x63k_tickets\x18\x02 \x03(\t\x12)\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x03 \x01(\x0b\x32\x17.heliotrope.v1.Feedback\"V\n\x14GiveFeedbackResponse\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\x12\x10\n\x08repeated\x18\x02 \x01(\x08\x12\x17\n\x0fpolicy_versions\x18\x03 \x03(\t\"A\n\x16RetractFeedbackRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x02 \x01(\t\"+\n\x17RetractFeedbackResponse\x12\x10\n\x08repeated\x18\x01 \x01(\x08\":\n\x11SetConsentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tmay_learn\x18\x02 \x01(\x08\"&\n\x12SetConsentResponse\x12\x10\n\x08repeated\x18\x01 \x01(\x08\"%\n\x0f\x46orgetMeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"&\n\x10\x46orgetMeResponse\x12\x12\n\nerasure_id\x18\x01 \x01(\t\"\x8a\x02\n\x06Ticket\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x03 \x01(\t\x12,\n\x07\x61nswers\x18\x04 \x03(\x0b\x32\x1b.heliotrope.v1.TicketAnswer\x12\x12\n\nexpires_at\x18\x05 \x01(\x03\x12%\n\x06source\x18\x06 \x01(\x0e\x32\x15.heliotrope.v1.Source\x12\'\n\x07purpose\x18\x07 \x01(\x0e\x32\x16.heliotrope.v1.Purpose\x12\x0f\n\x07\x63onsent\x18\x08 \x01(\x08\x12\x0f\n\x07item_id\x18\t \x01(\t\x12\x15\n\rprompt_digest\x18\n \x01(\t\"r\n\x0cTicketAnswer\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12*\n\x07\x61\x64\x61pter\x18\x02 \x01(\x0b\x32\x19.heliotrope.v1.AdapterRef\x12!\n\x04side\x18\x03 \x01(\x0e\x32\x13.heliotrope.v1.Side*r\n\x06\x43hoice\x12\x16\n\x12\x43HOICE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43HOICE_A\x10\x01\x12\x0c\n\x08\x43HOICE_B\x10\x02\x12\x0e\n\nCHOICE_TIE\x10\x03\x12\x13\n\x0f\x43HOICE_BOTH_BAD\x10\x04\x12\x0f\n\x0b\x43HOICE_SKIP\x10\x05\x32\xec\x02\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12W\n\x0cGiveFeedback\x12\".heliotrope.v1.GiveFeedbackRequest\x1a#.heliotrope.v1.GiveFeedbackResponse\x12`\n\x0fRetractFeedback\x12%.heliotrope.v1.RetractFeedbackRequest\x1a&.heliotrope.v1.RetractFeedbackResponse\x12Q\n\nSetConsent\x12 .heliotrope.v1.SetConsentRequest\x1a!.heliotrope.v1.SetConsentResponse\x12K\n\x08\x46orgetMe\x12\x1e.heliotrope.v1.ForgetMeRequest\x1a\x1f.heliotrope.v1.ForgetMeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheliotrope/v1/feedback.proto\x12\rheliotrope.v1\x1a\x1aheliotrope/v1/common.proto\"(\n\x05Thumb\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\n\n\x02up\x18\x02 \x01(\x08\"E\n\nComparison\x12%\n\x06\x63hoice\x18\x01 \x01(\x0e\x32\x15.heliotrope.v1.Choice\x12\x10\n\x08strength\x18\x02 \x01(\r\"\x1f\n\x07Ranking\x12\x14\n\x0cresponse_ids\x18\x01 \x03(\t\"/\n\nCorrection\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"H\n\x06Rating\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x13\n\x0bhelpfulness\x18\x02 \x01(\r\x12\x14\n\x0cpresentation\x18\x03 \x01(\r\"\x91\x02\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12%\n\x05thumb\x18\x01 \x01(\x0b\x32\x14.heliotrope.v1.ThumbH\x00\x12/\n\ncomparison\x18\x02 \x01(\x0b\x32\x19.heliotrope.v1.ComparisonH\x00\x12)\n\x07ranking\x18\x03 \x01(\x0b\x32\x16.heliotrope.v1.RankingH\x00\x12/\n\ncorrection\x18\x04 \x01(\x0b\x32\x19.heliotrope.v1.CorrectionH\x00\x12\'\n\x06rating\x18\x05 \x01(\x0b\x32\x15.heliotrope.v1.RatingH\x00\x12\x0f\n\x07reasons\x18\x06 \x03(\t\x12\x0f\n\x07\x63omment\x18\x07 \x01(\tB\x06\n\x04kind\"n\n\x13GiveFeedbackRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10\x66\x65\x65\x64\x62\x61\x63k_tickets\x18\x02 \x03(\t\x12)\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x03 \x01(\x0b\x32\x17.heliotrope.v1.Feedback\"V\n\x14GiveFeedbackResponse\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\x12\x10\n\x08repeated\x18\x02 \x01(\x08\x12\x17\n\x0fpolicy_versions\x18\x03 \x03(\t\"U\n\x10PersonalFeedback\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x33\n\x07request\x18\x02 \x01(\x0b\x32\".heliotrope.v1.GiveFeedbackRequest\"J\n\x15StreamFeedbackRequest\x12\x31\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x03(\x0b\x32\x1f.heliotrope.v1.PersonalFeedback\"J\n\x0f\x46\x65\x65\x64\x62\x61\x63kRefusal\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\"\x84\x01\n\x0e\x46\x65\x65\x64\x62\x61\x63kResult\x12\x34\n\x05given\x18\x01 \x01(\x0b\x32#.heliotrope.v1.GiveFeedbackResponseH\x00\x12\x31\n\x07refused\x18\x02 \x01(\x0b\x32\x1e.heliotrope.v1.FeedbackRefusalH\x00\x42\t\n\x07outcome\"H\n\x16StreamFeedbackResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.heliotrope.v1.FeedbackResult\"A\n\x16RetractFeedbackRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x02 \x01(\t\"+\n\x17RetractFeedbackResponse\x12\x10\n\x08repeated\x18\x01 \x01(\x08\":\n\x11SetConsentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tmay_learn\x18\x02 \x01(\x08\"&\n\x12SetConsentResponse\x12\x10\n\x08repeated\x18\x01 \x01(\x08\"%\n\x0f\x46orgetMeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"&\n\x10\x46orgetMeResponse\x12\x12\n\nerasure_id\x18\x01 \x01(\t\"\x8a\x02\n\x06Ticket\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x03 \x01(\t\x12,\n\x07\x61nswers\x18\x04 \x03(\x0b\x32\x1b.heliotrope.v1.TicketAnswer\x12\x12\n\nexpires_at\x18\x05 \x01(\x03\x12%\n\x06source\x18\x06 \x01(\x0e\x32\x15.heliotrope.v1.Source\x12\'\n\x07purpose\x18\x07 \x01(\x0e\x32\x16.heliotrope.v1.Purpose\x12\x0f\n\x07\x63onsent\x18\x08 \x01(\x08\x12\x0f\n\x07item_id\x18\t \x01(\t\x12\x15\n\rprompt_digest\x18\n \x01(\t\"r\n\x0cTicketAnswer\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12*\n\x07\x61\x64\x61pter\x18\x02 \x01(\x0b\x32\x19.heliotrope.v1.AdapterRef\x12!\n\x04side\x18\x03 \x01(\x0e\x32\x13.heliotrope.v1.Side*r\n\x06\x43hoice\x12\x16\n\x12\x43HOICE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43HOICE_A\x10\x01\x12\x0c\n\x08\x43HOICE_B\x10\x02\x12\x0e\n\nCHOICE_TIE\x10\x03\x12\x13\n\x0f\x43HOICE_BOTH_BAD\x10\x04\x12\x0f\n\x0b\x43HOICE_SKIP\x10\x05\x32\xcf\x03\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12W\n\x0cGiveFeedback\x12\".heliotrope.v1.GiveFeedbackRequest\x1a#.heliotrope.v1.GiveFeedbackResponse\x12\x61\n\x0eStreamFeedback\x12$.heliotrope.v1.StreamFeedbackRequest\x1a%.heliotrope.v1.StreamFeedbackResponse(\x01\x30\x01\x12`\n\x0fRetractFeedback\x12%.heliotrope.v1.RetractFeedbackRequest\x1a&.heliotrope.v1.RetractFeedbackResponse\x12Q\n\nSetConsent\x12 .heliotrope.v1.SetConsentRequest\x1a!.heliotrope.v1.SetConsentResponse\x12K\n\x08\x46orgetMe\x12\x1e.heliotrope.v1.ForgetMeRequest\x1a\x1f.heliotrope.v1.ForgetMeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'heliotrope.v1.feedback_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHOICE']._serialized_start=1496
-  _globals['_CHOICE']._serialized_end=1610
+  _globals['_CHOICE']._serialized_start=1944
+  _globals['_CHOICE']._serialized_end=2058
   _globals['_THUMB']._serialized_start=75
   _globals['_THUMB']._serialized_end=115
   _globals['_COMPARISON']._serialized_start=117
@@ -50,22 +50,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GIVEFEEDBACKREQUEST']._serialized_end=730
   _globals['_GIVEFEEDBACKRESPONSE']._serialized_start=732
   _globals['_GIVEFEEDBACKRESPONSE']._serialized_end=818
-  _globals['_RETRACTFEEDBACKREQUEST']._serialized_start=820
-  _globals['_RETRACTFEEDBACKREQUEST']._serialized_end=885
-  _globals['_RETRACTFEEDBACKRESPONSE']._serialized_start=887
-  _globals['_RETRACTFEEDBACKRESPONSE']._serialized_end=930
-  _globals['_SETCONSENTREQUEST']._serialized_start=932
-  _globals['_SETCONSENTREQUEST']._serialized_end=990
-  _globals['_SETCONSENTRESPONSE']._serialized_start=992
-  _globals['_SETCONSENTRESPONSE']._serialized_end=1030
-  _globals['_FORGETMEREQUEST']._serialized_start=1032
-  _globals['_FORGETMEREQUEST']._serialized_end=1069
-  _globals['_FORGETMERESPONSE']._serialized_start=1071
-  _globals['_FORGETMERESPONSE']._serialized_end=1109
-  _globals['_TICKET']._serialized_start=1112
-  _globals['_TICKET']._serialized_end=1378
-  _globals['_TICKETANSWER']._serialized_start=1380
-  _globals['_TICKETANSWER']._serialized_end=1494
-  _globals['_FEEDBACKSERVICE']._serialized_start=1613
-  _globals['_FEEDBACKSERVICE']._serialized_end=1977
+  _globals['_PERSONALFEEDBACK']._serialized_start=820
+  _globals['_PERSONALFEEDBACK']._serialized_end=905
+  _globals['_STREAMFEEDBACKREQUEST']._serialized_start=907
+  _globals['_STREAMFEEDBACKREQUEST']._serialized_end=981
+  _globals['_FEEDBACKREFUSAL']._serialized_start=983
+  _globals['_FEEDBACKREFUSAL']._serialized_end=1057
+  _globals['_FEEDBACKRESULT']._serialized_start=1060
+  _globals['_FEEDBACKRESULT']._serialized_end=1192
+  _globals['_STREAMFEEDBACKRESPONSE']._serialized_start=1194
+  _globals['_STREAMFEEDBACKRESPONSE']._serialized_end=1266
+  _globals['_RETRACTFEEDBACKREQUEST']._serialized_start=1268
+  _globals['_RETRACTFEEDBACKREQUEST']._serialized_end=1333
+  _globals['_RETRACTFEEDBACKRESPONSE']._serialized_start=1335
+  _globals['_RETRACTFEEDBACKRESPONSE']._serialized_end=1378
+  _globals['_SETCONSENTREQUEST']._serialized_start=1380
+  _globals['_SETCONSENTREQUEST']._serialized_end=1438
+  _globals['_SETCONSENTRESPONSE']._serialized_start=1440
+  _globals['_SETCONSENTRESPONSE']._serialized_end=1478
+  _globals['_FORGETMEREQUEST']._serialized_start=1480
+  _globals['_FORGETMEREQUEST']._serialized_end=1517
+  _globals['_FORGETMERESPONSE']._serialized_start=1519
+  _globals['_FORGETMERESPONSE']._serialized_end=1557
+  _globals['_TICKET']._serialized_start=1560
+  _globals['_TICKET']._serialized_end=1826
+  _globals['_TICKETANSWER']._serialized_start=1828
+  _globals['_TICKETANSWER']._serialized_end=1942
+  _globals['_FEEDBACKSERVICE']._serialized_start=2061
+  _globals['_FEEDBACKSERVICE']._serialized_end=2524
 # @@protoc_insertion_point(module_scope)

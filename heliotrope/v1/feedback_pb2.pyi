@@ -101,6 +101,44 @@ class GiveFeedbackResponse(_message.Message):
     policy_versions: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, feedback_id: _Optional[str] = ..., repeated: _Optional[bool] = ..., policy_versions: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class PersonalFeedback(_message.Message):
+    __slots__ = ("user", "request")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    user: str
+    request: GiveFeedbackRequest
+    def __init__(self, user: _Optional[str] = ..., request: _Optional[_Union[GiveFeedbackRequest, _Mapping]] = ...) -> None: ...
+
+class StreamFeedbackRequest(_message.Message):
+    __slots__ = ("feedback",)
+    FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    feedback: _containers.RepeatedCompositeFieldContainer[PersonalFeedback]
+    def __init__(self, feedback: _Optional[_Iterable[_Union[PersonalFeedback, _Mapping]]] = ...) -> None: ...
+
+class FeedbackRefusal(_message.Message):
+    __slots__ = ("status", "message", "retry_after_ms")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    status: str
+    message: str
+    retry_after_ms: int
+    def __init__(self, status: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+
+class FeedbackResult(_message.Message):
+    __slots__ = ("given", "refused")
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    given: GiveFeedbackResponse
+    refused: FeedbackRefusal
+    def __init__(self, given: _Optional[_Union[GiveFeedbackResponse, _Mapping]] = ..., refused: _Optional[_Union[FeedbackRefusal, _Mapping]] = ...) -> None: ...
+
+class StreamFeedbackResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[FeedbackResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[FeedbackResult, _Mapping]]] = ...) -> None: ...
+
 class RetractFeedbackRequest(_message.Message):
     __slots__ = ("request_id", "feedback_id")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]

@@ -40,6 +40,11 @@ class FeedbackServiceStub:
                 request_serializer=heliotrope_dot_v1_dot_feedback__pb2.GiveFeedbackRequest.SerializeToString,
                 response_deserializer=heliotrope_dot_v1_dot_feedback__pb2.GiveFeedbackResponse.FromString,
                 _registered_method=True)
+        self.StreamFeedback = channel.stream_stream(
+                '/heliotrope.v1.FeedbackService/StreamFeedback',
+                request_serializer=heliotrope_dot_v1_dot_feedback__pb2.StreamFeedbackRequest.SerializeToString,
+                response_deserializer=heliotrope_dot_v1_dot_feedback__pb2.StreamFeedbackResponse.FromString,
+                _registered_method=True)
         self.RetractFeedback = channel.unary_unary(
                 '/heliotrope.v1.FeedbackService/RetractFeedback',
                 request_serializer=heliotrope_dot_v1_dot_feedback__pb2.RetractFeedbackRequest.SerializeToString,
@@ -65,6 +70,17 @@ class FeedbackServiceServicer:
         """GiveFeedback records one judgement. A repeated request_id changes nothing and gets the first result.
         Errors: INVALID_ARGUMENT (wrong kind for its target, bad values), PERMISSION_DENIED (forged, expired or
         another person's ticket), UNAUTHENTICATED (no identity), NOT_FOUND (ids that the ticket does not name).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamFeedback(self, request_iterator, context):
+        """StreamFeedback records judgements of many people over one call, for a product's own server. Each message is answered
+        by one, in order, whose results stand in the order of its judgements; the next may be sent meanwhile. What is wrong
+        with one judgement is in its result. A stream that says nothing for a minute is ended. Errors of the call:
+        INVALID_ARGUMENT (more judgements than a message may hold), RESOURCE_EXHAUSTED (too many streams), UNAVAILABLE; what was
+        sent and not answered then may be sent again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +115,11 @@ def add_FeedbackServiceServicer_to_server(servicer, server):
                     servicer.GiveFeedback,
                     request_deserializer=heliotrope_dot_v1_dot_feedback__pb2.GiveFeedbackRequest.FromString,
                     response_serializer=heliotrope_dot_v1_dot_feedback__pb2.GiveFeedbackResponse.SerializeToString,
+            ),
+            'StreamFeedback': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamFeedback,
+                    request_deserializer=heliotrope_dot_v1_dot_feedback__pb2.StreamFeedbackRequest.FromString,
+                    response_serializer=heliotrope_dot_v1_dot_feedback__pb2.StreamFeedbackResponse.SerializeToString,
             ),
             'RetractFeedback': grpc.unary_unary_rpc_method_handler(
                     servicer.RetractFeedback,
@@ -144,6 +165,33 @@ class FeedbackService:
             '/heliotrope.v1.FeedbackService/GiveFeedback',
             heliotrope_dot_v1_dot_feedback__pb2.GiveFeedbackRequest.SerializeToString,
             heliotrope_dot_v1_dot_feedback__pb2.GiveFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamFeedback(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/heliotrope.v1.FeedbackService/StreamFeedback',
+            heliotrope_dot_v1_dot_feedback__pb2.StreamFeedbackRequest.SerializeToString,
+            heliotrope_dot_v1_dot_feedback__pb2.StreamFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

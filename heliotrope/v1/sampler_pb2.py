@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from heliotrope.v1 import common_pb2 as heliotrope_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheliotrope/v1/sampler.proto\x12\rheliotrope.v1\x1a\x1aheliotrope/v1/common.proto\"E\n\x06Prompt\x12(\n\x08messages\x18\x01 \x03(\x0b\x32\x16.heliotrope.v1.Message\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\"|\n\x0b\x44rawRequest\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\x12&\n\x07prompts\x18\x02 \x03(\x0b\x32\x15.heliotrope.v1.Prompt\x12\t\n\x01n\x18\x03 \x01(\r\x12)\n\x08sampling\x18\x04 \x01(\x0b\x32\x17.heliotrope.v1.Sampling\"\xe7\x01\n\x0c\x44rawResponse\x12\x14\n\x0cprompt_index\x18\x01 \x01(\r\x12\x14\n\x0csample_index\x18\x02 \x01(\r\x12\x18\n\x10prompt_token_ids\x18\x03 \x03(\r\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\x12\x10\n\x08logprobs\x18\x05 \x03(\x02\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x32\n\rfinish_reason\x18\x07 \x01(\x0e\x32\x1b.heliotrope.v1.FinishReason\x12*\n\x07\x61\x64\x61pter\x18\x08 \x01(\x0b\x32\x19.heliotrope.v1.AdapterRef\"&\n\x14ReleaseShadowRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x17\n\x15ReleaseShadowResponse2\xaf\x01\n\x0eSamplerService\x12\x41\n\x04\x44raw\x12\x1a.heliotrope.v1.DrawRequest\x1a\x1b.heliotrope.v1.DrawResponse0\x01\x12Z\n\rReleaseShadow\x12#.heliotrope.v1.ReleaseShadowRequest\x1a$.heliotrope.v1.ReleaseShadowResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheliotrope/v1/sampler.proto\x12\rheliotrope.v1\x1a\x1aheliotrope/v1/common.proto\"E\n\x06Prompt\x12(\n\x08messages\x18\x01 \x03(\x0b\x32\x16.heliotrope.v1.Message\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\"|\n\x0b\x44rawRequest\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\x12&\n\x07prompts\x18\x02 \x03(\x0b\x32\x15.heliotrope.v1.Prompt\x12\t\n\x01n\x18\x03 \x01(\r\x12)\n\x08sampling\x18\x04 \x01(\x0b\x32\x17.heliotrope.v1.Sampling\"\xe7\x01\n\x0c\x44rawResponse\x12\x14\n\x0cprompt_index\x18\x01 \x01(\r\x12\x14\n\x0csample_index\x18\x02 \x01(\r\x12\x18\n\x10prompt_token_ids\x18\x03 \x03(\r\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\x12\x10\n\x08logprobs\x18\x05 \x03(\x02\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x32\n\rfinish_reason\x18\x07 \x01(\x0e\x32\x1b.heliotrope.v1.FinishReason\x12*\n\x07\x61\x64\x61pter\x18\x08 \x01(\x0b\x32\x19.heliotrope.v1.AdapterRef\"&\n\x14ReleaseShadowRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x17\n\x15ReleaseShadowResponse\"\x14\n\x12\x43ountPeopleRequest\"&\n\x13\x43ountPeopleResponse\x12\x0f\n\x07\x61nswers\x18\x01 \x01(\r2\x85\x02\n\x0eSamplerService\x12\x41\n\x04\x44raw\x12\x1a.heliotrope.v1.DrawRequest\x1a\x1b.heliotrope.v1.DrawResponse0\x01\x12Z\n\rReleaseShadow\x12#.heliotrope.v1.ReleaseShadowRequest\x1a$.heliotrope.v1.ReleaseShadowResponse\x12T\n\x0b\x43ountPeople\x12!.heliotrope.v1.CountPeopleRequest\x1a\".heliotrope.v1.CountPeopleResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASESHADOWREQUEST']._serialized_end=543
   _globals['_RELEASESHADOWRESPONSE']._serialized_start=545
   _globals['_RELEASESHADOWRESPONSE']._serialized_end=568
-  _globals['_SAMPLERSERVICE']._serialized_start=571
-  _globals['_SAMPLERSERVICE']._serialized_end=746
+  _globals['_COUNTPEOPLEREQUEST']._serialized_start=570
+  _globals['_COUNTPEOPLEREQUEST']._serialized_end=590
+  _globals['_COUNTPEOPLERESPONSE']._serialized_start=592
+  _globals['_COUNTPEOPLERESPONSE']._serialized_end=630
+  _globals['_SAMPLERSERVICE']._serialized_start=633
+  _globals['_SAMPLERSERVICE']._serialized_end=894
 # @@protoc_insertion_point(module_scope)

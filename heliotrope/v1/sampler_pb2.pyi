@@ -56,3 +56,13 @@ class ReleaseShadowRequest(_message.Message):
 class ReleaseShadowResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class CountPeopleRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CountPeopleResponse(_message.Message):
+    __slots__ = ("answers",)
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    answers: int
+    def __init__(self, answers: _Optional[int] = ...) -> None: ...

@@ -45,6 +45,11 @@ class SamplerServiceStub:
                 request_serializer=heliotrope_dot_v1_dot_sampler__pb2.ReleaseShadowRequest.SerializeToString,
                 response_deserializer=heliotrope_dot_v1_dot_sampler__pb2.ReleaseShadowResponse.FromString,
                 _registered_method=True)
+        self.CountPeople = channel.unary_unary(
+                '/heliotrope.v1.SamplerService/CountPeople',
+                request_serializer=heliotrope_dot_v1_dot_sampler__pb2.CountPeopleRequest.SerializeToString,
+                response_deserializer=heliotrope_dot_v1_dot_sampler__pb2.CountPeopleResponse.FromString,
+                _registered_method=True)
 
 
 class SamplerServiceServicer:
@@ -66,6 +71,13 @@ class SamplerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountPeople(self, request, context):
+        """CountPeople says how many answers people are given at this moment, so that training can wait its turn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SamplerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +90,11 @@ def add_SamplerServiceServicer_to_server(servicer, server):
                     servicer.ReleaseShadow,
                     request_deserializer=heliotrope_dot_v1_dot_sampler__pb2.ReleaseShadowRequest.FromString,
                     response_serializer=heliotrope_dot_v1_dot_sampler__pb2.ReleaseShadowResponse.SerializeToString,
+            ),
+            'CountPeople': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountPeople,
+                    request_deserializer=heliotrope_dot_v1_dot_sampler__pb2.CountPeopleRequest.FromString,
+                    response_serializer=heliotrope_dot_v1_dot_sampler__pb2.CountPeopleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +152,33 @@ class SamplerService:
             '/heliotrope.v1.SamplerService/ReleaseShadow',
             heliotrope_dot_v1_dot_sampler__pb2.ReleaseShadowRequest.SerializeToString,
             heliotrope_dot_v1_dot_sampler__pb2.ReleaseShadowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountPeople(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heliotrope.v1.SamplerService/CountPeople',
+            heliotrope_dot_v1_dot_sampler__pb2.CountPeopleRequest.SerializeToString,
+            heliotrope_dot_v1_dot_sampler__pb2.CountPeopleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -168,6 +168,13 @@ def test_the_candidate_is_judged_through_its_shadow_and_the_slot_freed(
     assert parts.sampler.released == [version.digest]  # pyright: ignore
 
 
+def test_training_looks_for_people_before_every_step(build_parts: Build, log: SqliteLog) -> None:
+    write_votes(log, COUNT)
+    parts = build_parts()
+    steps = update(parts, read(parts)).manifest.metrics["steps"]
+    assert parts.sampler.looks == 1 + steps  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def test_the_behaviour_record_tells_own_from_base(build_parts: Build, log: SqliteLog) -> None:
     write_votes(log, COUNT)
     parts = build_parts()
@@ -285,6 +292,7 @@ def test_an_update_killed_on_its_way_is_made_as_it_would_have_been(
     made = turn(again)
     assert made and (made.digest, made.manifest.trained_at) == (undisturbed.digest, plan.now)
     assert made.manifest.example_ids == undisturbed.manifest.example_ids
+    assert made.manifest.reward_model == undisturbed.manifest.reward_model
     again.store.begin(plan)  # killed between READY and the end
     later = turn(again)
     assert later and len(set(later.manifest.example_ids) - set(made.manifest.example_ids)) > COUNT / 2

@@ -31,12 +31,12 @@ def margins(reward: RewardModel, preferences: list[Preference]) -> list[float]:
 def test_every_preference_is_predicted_before_it_is_learned_from():
     reward = model()
     examples = pairs(60)
-    first = reward.learn(examples[:8], now=0)
+    first = reward.learn(examples[:8])
     assert [p.margin for p in first] == [0.0] * 8  # knew nothing: no opinion, whatever it knows now
     assert [p.loss for p in first] == pytest.approx([log(2)] * 8)
     assert [p.right for p in first] == [0.5] * 8
     expected = margins(reward, examples[8:16])
-    second = reward.learn(examples, now=0)
+    second = reward.learn(examples)
     assert [p.id for p in second] == [p.id for p in examples[8:]]  # the known 8 are passed over
     assert [p.margin for p in second[:8]] == pytest.approx(expected, abs=1e-6)
     assert [p.seen for p in second] == [8 + i // 8 * 8 for i in range(52)]  # step by step, never one ahead
@@ -47,16 +47,16 @@ def test_replay_keeps_what_was_learned_first():
     first, later = pairs(40), pairs(120, favourite=30, seed=8)
     kept, lost = model(replace(SETTINGS, replay=1.0)), model(replace(SETTINGS, replay=0.0))
     for reward in (kept, lost):
-        reward.learn(first, now=0)
-        reward.learn(later, now=0)
+        reward.learn(first)
+        reward.learn(later)
     assert sum(margins(kept, first)) > 1.2 * sum(margins(lost, first))
 
 
 def test_a_tie_pulls_two_rewards_together():
     decided = pairs(40)
     reward, tied = model(), model()
-    assert tied.learn([replace(p, tie=True) for p in decided], now=0) == []  # there was no side to predict
-    reward.learn(decided, now=0)
+    assert tied.learn([replace(p, tie=True) for p in decided]) == []  # there was no side to predict
+    reward.learn(decided)
     apart = sum(margins(reward, decided)) / 40
     assert apart > 0.03
     assert max(map(abs, margins(tied, decided))) < apart / 100
@@ -64,29 +64,29 @@ def test_a_tie_pulls_two_rewards_together():
 
 def test_held_out_preferences_teach_nothing():
     reward = model()
-    assert reward.learn([replace(p, held_out=True) for p in pairs(10)], now=0) == []
+    assert reward.learn([replace(p, held_out=True) for p in pairs(10)]) == []
     assert margins(reward, pairs(3)) == [0.0] * 3
 
 
 def test_a_frozen_state_goes_on_as_if_never_stopped(tmp_path: Path):
     examples = pairs(48)
     stayed, resumed, at_once = model(), model(), model()
-    stayed.learn(examples[:24], now=0)
+    stayed.learn(examples[:24])
     digest = stayed.freeze(tmp_path)
     assert resumed.thaw(tmp_path, digest, examples, stayed.learned)
     assert margins(resumed, examples) == margins(stayed, examples)
-    assert resumed.learn(examples, now=0) == stayed.learn(examples, now=0)
+    assert resumed.learn(examples) == stayed.learn(examples)
     assert resumed.freeze(tmp_path) == stayed.freeze(tmp_path)
     assert len(list(tmp_path.iterdir())) == 2  # one file a state, named by what is in it
-    at_once.learn(examples, now=0)
+    at_once.learn(examples)
     assert at_once.net.digest() == stayed.net.digest()  # however it came in, by whole steps
 
 
 def test_what_does_not_fill_a_step_waits():
     reward, examples = model(), pairs(19)
-    assert [p.id for p in reward.learn(examples, now=0, whole_steps=True)] == [p.id for p in examples[:16]]
-    assert reward.learn(examples, now=0, whole_steps=True) == []
-    assert [p.id for p in reward.learn(examples, now=0)] == [p.id for p in examples[16:]]
+    assert [p.id for p in reward.learn(examples, whole_steps=True)] == [p.id for p in examples[:16]]
+    assert reward.learn(examples, whole_steps=True) == []
+    assert [p.id for p in reward.learn(examples)] == [p.id for p in examples[16:]]
 
 
 def test_a_damaged_state_is_not_taken_over(tmp_path: Path):
@@ -96,7 +96,7 @@ def test_a_damaged_state_is_not_taken_over(tmp_path: Path):
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     assert not reward.thaw(tmp_path, digest, pairs(4), ["p000-3"])
     assert not reward.thaw(tmp_path, "0" * 64, pairs(4), ["p000-3"])
-    assert len(reward.learn(pairs(4), now=0)) == 4  # nothing was counted as known
+    assert len(reward.learn(pairs(4))) == 4  # nothing was counted as known
 
 
 def test_a_state_of_other_layers_is_learned_again(tmp_path: Path):
@@ -110,12 +110,12 @@ def test_a_step_that_is_not_finite_teaches_nothing_and_counts_as_not_learned():
     examples = pairs(24)
     store = PreparedStore()
     hurt = RewardModel(tiny_backbone(2, adapters=("policy", REWARD)), store, SETTINGS)
-    hurt.learn(examples[:8], now=0)
+    hurt.learn(examples[:8])
     store.prepare(hurt._backbone, rows_of(examples, 99)[0])
     store[examples[9].id].states[hurt._backbone.first_layer(REWARD)][0, 0] = float("nan")
-    hurt.learn(examples, now=0)
+    hurt.learn(examples)
     spared = model()
-    spared.learn([*examples[:8], *examples[16:]], now=0)
+    spared.learn([*examples[:8], *examples[16:]])
     assert hurt.learned == spared.learned
     assert hurt.net.digest() == spared.net.digest()
 
@@ -123,7 +123,7 @@ def test_a_step_that_is_not_finite_teaches_nothing_and_counts_as_not_learned():
 def test_the_policy_is_left_alone():
     backbone = tiny_backbone(2, adapters=("policy", REWARD))
     before = backbone.digest("policy")
-    RewardModel(backbone, PreparedStore(), SETTINGS).learn(pairs(16), now=0)
+    RewardModel(backbone, PreparedStore(), SETTINGS).learn(pairs(16))
     assert backbone.digest("policy") == before
 
 
@@ -131,20 +131,20 @@ def test_much_taken_back_is_unlearned():
     examples = pairs(24)
     kept, taken_back = examples[:16], examples[16:]
     changed, never = model(), model()
-    changed.learn([*kept, *taken_back], now=0)
-    changed.keep(kept, now=0)  # 8 of 24: more than a tenth
-    never.learn(kept, now=0)
+    changed.learn([*kept, *taken_back])
+    changed.keep(kept)  # 8 of 24: more than a tenth
+    never.learn(kept)
     assert margins(changed, examples) == margins(never, examples)
-    changed.keep([], now=0)
+    changed.keep([])
     assert margins(changed, examples) == [0.0] * 24
 
 
 def test_what_left_the_window_is_not_unlearned():
     old, recent = pairs(24), [replace(p, time=9.0) for p in pairs(8, seed=4)]
     reward = model()
-    reward.learn([*old, *recent], now=9)
+    reward.learn([*old, *recent])
     before = margins(reward, old)
-    reward.keep(recent, now=9)
+    reward.keep(recent)
     assert margins(reward, old) == before
 
 
@@ -153,11 +153,11 @@ def test_one_who_is_erased_was_never_there():
     others = [p for p in examples if p.user != "u2"]  # 6 or 7 of 40
     changed, never, told = model(), model(), model()
     for reward in (changed, told):
-        reward.learn(examples[:24], now=0)
+        reward.learn(examples[:24])
         reward.published("before")
-        reward.learn(examples, now=0)
-    never.learn(others, now=0)
-    changed.keep(others, now=0, afresh=True)
+        reward.learn(examples)
+    never.learn(others)
+    changed.keep(others, afresh=True)
     assert changed.net.digest() == never.net.digest() != told.net.digest()
     assert changed.record() == never.record()
     assert changed.learned == {p.id for p in others}
@@ -178,5 +178,5 @@ def thumbs(preferences: list[Preference], up: bool) -> list[Thumb]:
 def test_thumbs_teach_the_same_taste_as_comparisons():
     given, asked = pairs(80), pairs(20, seed=5)
     reward = model()
-    assert reward.learn([*thumbs(given[:40], up=True), *thumbs(given[40:], up=False)], now=0) == []
+    assert reward.learn([*thumbs(given[:40], up=True), *thumbs(given[40:], up=False)]) == []
     assert sum(margin > 0 for margin in margins(reward, asked)) >= 15

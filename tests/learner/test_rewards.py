@@ -51,7 +51,7 @@ def taught(registry: Registry) -> tuple[RewardModel, list[str]]:
     """A model that learned eight by eight, each state kept with a version; and their digests."""
     reward, digests = model(), []
     for end in (8, 16, 24):
-        reward.learn(EXAMPLES[:end], now=0)
+        reward.learn(EXAMPLES[:end])
         digests.append(publish(registry, reward))
     return reward, digests
 
@@ -66,7 +66,8 @@ def test_a_state_is_taken_up_with_all_that_ever_shaped_it(registry: Registry, ta
         resumed, registry, taught[1][2], EXAMPLES[8:]
     )  # the first eight have left the window
     assert resumed.learned == {p.id for p in EXAMPLES}
-    assert resumed.record() == {"digest": taught[1][2], "parent": taught[1][2], "learned": ""}
+    same = {"digest": taught[1][2], "parent": taught[1][2], "learned": "", "withdrawn": "0"}
+    assert resumed.record() == same
 
 
 def test_a_version_in_which_nothing_was_learned_has_the_same_state(registry: Registry, taught) -> None:
@@ -90,7 +91,7 @@ def test_what_goes_on_from_an_erased_vote_is_deleted(registry: Registry, taught)
 
 def test_a_state_of_no_version_is_deleted_too(registry: Registry, taught) -> None:
     reward, digests = taught
-    reward.learn(pairs(8, seed=9), now=0)
+    reward.learn(pairs(8, seed=9))
     orphan = reward.freeze(rewards.folder(registry))  # killed before its version was published
     assert rewards.purge(registry, erased()) == [orphan]
     assert kept(registry) == set(digests)
@@ -98,13 +99,24 @@ def test_a_state_of_no_version_is_deleted_too(registry: Registry, taught) -> Non
 
 def test_without_an_erasure_nothing_is_learned_again(taught) -> None:
     reward, digests = taught
-    rewards.keep(reward, EXAMPLES[2:], erased(), now=0)  # two taken back of 24: less than a tenth
+    rewards.keep(reward, EXAMPLES[2:], erased())  # two taken back of 24: less than a tenth
     assert reward.net.digest() == digests[2]
+
+
+def test_what_was_taken_back_before_a_restart_counts_after_it(registry: Registry, taught) -> None:
+    reward, never = taught[0], model()
+    rewards.keep(reward, EXAMPLES[2:], erased())
+    digest = publish(registry, reward)
+    resumed = model()
+    assert rewards.take_up(resumed, registry, digest, EXAMPLES[2:])
+    rewards.keep(resumed, EXAMPLES[3:], erased())  # the third of 24: now more than a tenth
+    never.learn(EXAMPLES[3:])
+    assert resumed.net.digest() == never.net.digest()
 
 
 def test_one_vote_erased_is_one_never_learned(taught) -> None:
     reward, never = taught[0], model()
     others = [p for p in EXAMPLES if p.id != EXAMPLES[10].id]
-    rewards.keep(reward, others, erased(EXAMPLES[10].id), now=0)
-    never.learn(others, now=0)
+    rewards.keep(reward, others, erased(EXAMPLES[10].id))
+    never.learn(others)
     assert reward.net.digest() == never.net.digest()

@@ -134,10 +134,11 @@ def _vote(n: int, ids: Sequence[str], choice: feedback_pb2.Choice) -> events_pb2
 
 
 class ScriptedSampler:
-    """Answers a draw at once. `down`: serving is away. `drawn`: which adapters were asked; `released`: shadows."""
+    """Answers a draw at once. `down`: serving is away. `looks`: how often it was asked for people. `drawn`: which adapters were asked; `released`: shadows."""
 
     def __init__(self) -> None:
         self.down = False
+        self.looks = 0
         self.drawn: list[str] = []
         self.released: list[str] = []
 
@@ -149,6 +150,10 @@ class ScriptedSampler:
         return [
             Sample(i, tuple(p), (base, base + 1, base + 2), (logprob,) * 3) for i, p in enumerate(prompts)
         ]
+
+    def people(self) -> int:
+        self.looks += 1
+        return 0
 
     def release(self, digest: str) -> None:
         self.released.append(digest)

@@ -159,9 +159,9 @@ def hold_writes(world: World) -> asyncio.Event:
     journal, durable = world.server.replies.journal, asyncio.Event()
     write = journal.write
 
-    async def held(event: events_pb2.Event) -> int:
+    async def held(events: Sequence[events_pb2.Event]) -> Sequence[int]:
         await durable.wait()
-        return await write(event)
+        return await write(events)
 
     journal.write = held
     return durable

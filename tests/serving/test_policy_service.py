@@ -207,7 +207,7 @@ async def test_roll_back_needs_no_log_and_is_recorded_once_there_is_room(auto: W
     journal, before = auto.server.replies.journal, auto.counts()["policy"]
     write = journal.write
 
-    async def full(event):
+    async def full(events):
         raise LogError("the disk is full")
 
     journal.write = full

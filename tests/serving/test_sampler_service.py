@@ -202,3 +202,18 @@ async def test_an_engine_failure_ends_the_draw_with_its_reason(world: World) -> 
     world.engine.die()
     status, message = await refusal(rest(call))
     assert status == grpc.StatusCode.UNAVAILABLE and "has died" in message
+
+
+async def test_serving_counts_the_people_it_answers_and_not_the_samples(world: World) -> None:
+    world.engine.hold(after=1)
+    drawing = asyncio.ensure_future(rest(world.samples.Draw(draw(n=1))))
+    call = world.chats.Chat(request(), metadata=ALICE)
+    await call.read()
+    gate = world.server.services.sampler.samples.gate
+    await until_async(lambda: gate.inside > 0)
+    counted = await world.samples.CountPeople(sampler_pb2.CountPeopleRequest())
+    world.engine.release()
+    await rest(call)
+    await drawing
+    none = await world.samples.CountPeople(sampler_pb2.CountPeopleRequest())
+    assert (counted.answers, none.answers) == (1, 0)

@@ -111,7 +111,7 @@ async def test_a_full_disk_leaves_chat_going_and_refuses_votes(world: World) -> 
     journal = world.server.replies.journal
     write = journal.write
 
-    async def full(event):
+    async def full(events):
         raise ResourceExhausted("no room to write the log; free disk space")
 
     journal.write = full
