@@ -14,7 +14,7 @@ import grpc
 from heliotrope.config import Config, load
 from heliotrope.v1 import chat_pb2_grpc, sampler_pb2_grpc
 from serving.build import build
-from serving.server import Server
+from serving.server import Server, settle_heap
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ async def house(overrides: Sequence[str] = ()) -> AsyncIterator[House]:
         server = build(config)
         try:
             await server.start()
+            settle_heap()
             async with (
                 grpc.aio.insecure_channel(config.serving.public_address) as public,
                 grpc.aio.insecure_channel(config.serving.private_address) as private,

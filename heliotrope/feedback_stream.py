@@ -23,6 +23,8 @@ MOST_TOGETHER = 256
 """Judgements of one message, as many as serving takes."""
 AHEAD = 2
 """Messages under way at once: one is read while the other is being made durable."""
+TOGETHER_SECONDS = 0.003
+"""So long a message waits for company: under load fewer, fuller messages cost serving less."""
 IDLE_SECONDS = 30.0
 """After so long without a judgement the call is ended; the next one begins another."""
 
@@ -87,6 +89,7 @@ class FeedbackStream:
                     await asyncio.wait_for(self._moved.wait(), self._idle)
                 except TimeoutError:
                     return
+            await asyncio.sleep(TOGETHER_SECONDS)
             taken = [self._waiting.popleft() for _ in range(min(MOST_TOGETHER, len(self._waiting)))]
             self._sent.append([future for _, future in taken])
             yield feedback_pb2.StreamFeedbackRequest(feedback=[feedback for feedback, _ in taken])

@@ -28,11 +28,13 @@ def arguments() -> argparse.Namespace:
 async def run(config: Config) -> None:
     """Serve until a signal. Raises HeliotropeError with the remedy when something does not start or dies."""
     from serving.build import build
+    from serving.server import settle_heap
 
     server, stop, http = build(config), asyncio.Event(), None
     try:
         _on_signals(stop, server.replies.stop)
         await server.start()
+        settle_heap()
         http = asyncio.create_task(_http(config, stop))
         print(
             f"serving: page {config.serving.page_url}  "

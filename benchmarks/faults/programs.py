@@ -33,6 +33,7 @@ from heliotrope.identity import DEFAULT_TENANT
 from heliotrope.v1 import common_pb2, feedback_pb2
 from serving.build import build
 from serving.caller import Caller
+from serving.server import settle_heap
 from serving.tickets import Tickets
 
 PRELOADED = (feedback.kafka_link, feedback.kafka_log)
@@ -69,6 +70,7 @@ async def _serve(config: Config) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     try:
         await server.start()
+        settle_heap()
         await server.serve(stop)
         await server.drain()
     finally:
@@ -85,6 +87,7 @@ async def _calls(config: Config, load: Load) -> Sent:
     server = build(config, engine=scripted_engine(chat := small_format()), chat=chat)
     try:
         await server.start()
+        settle_heap()
         votes = server.services.feedback.votes
         people = [Caller(DEFAULT_TENANT, f"{place:032x}") for place in range(load.talks)]
         talks = [signed(votes.tickets, person) for person in people]
