@@ -64,11 +64,14 @@ class LogWriter:
         return await outcome
 
     async def append_all(self, events: Sequence[Event]) -> list[int]:
-        """Wait until all are durable (not always in one transaction); their offsets."""
+        """Wait until all are durable; their offsets. Not always in one transaction: when it raises, none is on its way any
+        more, and some may have been kept."""
         waiting = self._take_in(events, asyncio.get_running_loop().create_future)
         for future in waiting:
             future.add_done_callback(_retrieve)
-        return [await future for future in waiting]
+        if waiting:
+            await asyncio.wait(waiting)
+        return [future.result() for future in waiting]
 
     def submit(self, events: Iterable[Event]) -> list[Future[int]]:
         """Queue the events without waiting, all or none; futures of their offsets. For any thread."""

@@ -1,6 +1,6 @@
 """Judgements of many people over one call, for a product's own server. What comes while serving works goes together.
 
-async with grpc.aio.insecure_channel(PUBLIC) as channel, FeedbackStream(channel) as stream:
+async with grpc.aio.insecure_channel(PRIVATE) as channel, FeedbackStream(channel) as stream:
     given = await stream.give(user, feedback_request(ticket, thumb(response_id, up=True)))
 """
 
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 import grpc.aio
 
-from heliotrope.client import PUBLIC, error_of, explain
-from heliotrope.errors import HeliotropeError, Unavailable
+from heliotrope.client import CALL_SECONDS, PRIVATE, error_of, explain
+from heliotrope.errors import HeliotropeError, InvalidInput, ResourceExhausted, Unavailable
 from heliotrope.v1 import feedback_pb2, feedback_pb2_grpc
 
-MOST_TOGETHER = 256
-"""Judgements of one message, as many as serving takes."""
+MOST_TOGETHER, MOST_BYTES = 256, 1 << 20
+"""Judgements of one message, and their bytes."""
+MOST_WAITING = 16_384
+"""Judgements that wait for their turn."""
 AHEAD = 2
 """Messages under way at once: one is read while the other is being made durable."""
 TOGETHER_SECONDS = 0.003
@@ -28,18 +29,23 @@ TOGETHER_SECONDS = 0.003
 IDLE_SECONDS = 30.0
 """After so long without a judgement the call is ended; the next one begins another."""
 
-Waiting = asyncio.Future[feedback_pb2.FeedbackResult]
+Told = asyncio.Future[feedback_pb2.FeedbackResult]
+Item = tuple[feedback_pb2.PersonalFeedback, Told]
 
 
 class FeedbackStream:
-    """One call at a time, opened when it is needed. Use it on one event loop."""
+    """One call at a time, opened when it is needed. Use it on one event loop. seconds: most that one judgement may take."""
 
-    def __init__(self, channel: grpc.aio.Channel, address: str = PUBLIC, idle: float = IDLE_SECONDS) -> None:
-        self._stub, self._address, self._idle = feedback_pb2_grpc.FeedbackServiceStub(channel), address, idle
-        self._waiting: deque[tuple[feedback_pb2.PersonalFeedback, Waiting]] = deque()
-        self._sent: deque[list[Waiting]] = deque()
+    def __init__(
+        self, channel: grpc.aio.Channel, address: str = PRIVATE, idle: float = IDLE_SECONDS,
+        seconds: float = CALL_SECONDS,
+    ) -> None:  # fmt: skip
+        self._stub, self._address = feedback_pb2_grpc.FeedbackServiceStub(channel), address
+        self._idle, self._seconds = idle, seconds
+        self._waiting: deque[Item] = deque()
         self._moved = asyncio.Event()
-        self._call: asyncio.Task[None] | None = None
+        self._talking: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,9 +53,10 @@ class FeedbackStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._call:
-            self._call.cancel()
-            await asyncio.gather(self._call, return_exceptions=True)
+        self._closed = True
+        if self._talking:
+            self._talking.cancel()
+            await asyncio.gather(self._talking, return_exceptions=True)
 
     async def give(
         self, user: str, request: feedback_pb2.GiveFeedbackRequest
@@ -58,51 +65,99 @@ class FeedbackStream:
 
         Raises as GiveFeedback does. After Unavailable it may or may not have been recorded: the same request again tells.
         """
-        future: Waiting = asyncio.get_running_loop().create_future()
-        self._waiting.append((feedback_pb2.PersonalFeedback(user=user, request=request), future))
-        self._moved.set()
-        if self._call is None or self._call.done():
-            self._call = asyncio.create_task(self._talk(), name="feedback stream")
-        result = await future
+        told = self._put(feedback_pb2.PersonalFeedback(user=user, request=request))
+        try:
+            async with asyncio.timeout(self._seconds):
+                result = await told
+        except TimeoutError:
+            if self._talking:
+                self._talking.cancel()  # who says nothing for so long is asked anew
+            raise Unavailable(
+                f"{self._address} did not answer in {self._seconds:g} s; it may be busy: try again"
+            ) from None
         if result.HasField("refused"):
-            raise error_of(result.refused.status, result.refused.message)
+            error = error_of(result.refused.status, result.refused.message)
+            error.retry_ms = result.refused.retry_after_ms
+            raise error
         return result.given
 
-    async def _talk(self) -> None:
-        """Calls, one after another, until nothing waits any more."""
-        while self._waiting:
-            try:
-                async for response in self._stub.StreamFeedback(self._messages()):
-                    self._answered(response)
-            except grpc.aio.AioRpcError as error:
-                self._sent.append([future for _, future in self._waiting])
-                self._waiting.clear()
-                self._fail(explain(error, self._address))
-            self._fail(Unavailable(f"{self._address} ended the stream of judgements; try again"))
+    def _put(self, feedback: feedback_pb2.PersonalFeedback) -> Told:
+        if self._closed:
+            raise Unavailable("this stream of judgements is closed; open another")
+        if (size := feedback.ByteSize()) > MOST_BYTES:
+            raise InvalidInput(f"the judgement has {size} bytes; {MOST_BYTES} are the most")
+        if len(self._waiting) >= MOST_WAITING:
+            raise ResourceExhausted(
+                f"{len(self._waiting)} judgements wait for {self._address}; try again in about 1 s"
+            )
+        told: Told = asyncio.get_running_loop().create_future()
+        self._waiting.append((feedback, told))
+        self._moved.set()
+        if self._talking is None or self._talking.done():
+            self._talking = asyncio.create_task(self._talk(), name="feedback stream")
+        return told
 
-    async def _messages(self) -> AsyncIterator[feedback_pb2.StreamFeedbackRequest]:
-        """What waits, as soon as there is room for a message; ends when nothing comes for a while."""
+    async def _talk(self) -> None:
+        """Calls, one after another, until nothing waits any more. Nobody is left without an answer."""
+        reason: HeliotropeError = Unavailable(
+            "the stream of judgements was closed; this one may or may not be recorded"
+        )
+        try:
+            while self._waiting:
+                await self._call()
+        except grpc.aio.AioRpcError as error:
+            reason = explain(error, self._address)
+        finally:
+            _fail([told for _, told in self._waiting], reason)
+            self._waiting.clear()
+
+    async def _call(self) -> None:
+        """One call, to its end. Raises AioRpcError."""
+        call, sent = self._stub.StreamFeedback(), deque[list[Told]]()
+        writing = asyncio.create_task(self._write(call, sent))
+        try:
+            while isinstance(response := await call.read(), feedback_pb2.StreamFeedbackResponse):
+                for told, result in zip(sent.popleft(), response.results, strict=True):
+                    if not told.done():
+                        told.set_result(result)
+                self._moved.set()
+        finally:
+            writing.cancel()
+            call.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+            ended = Unavailable(f"{self._address} ended the stream of judgements; try again")
+            _fail([told for message in sent for told in message], ended)
+
+    async def _write(self, call: Any, sent: deque[list[Told]]) -> None:
+        """Send what waits, as soon as there is room for a message; end the call when nothing comes for a while."""
         while True:
-            while not self._waiting or len(self._sent) >= AHEAD:
+            while not self._waiting or len(sent) >= AHEAD:
                 self._moved.clear()
                 try:
-                    await asyncio.wait_for(self._moved.wait(), self._idle)
+                    async with asyncio.timeout(self._idle):
+                        await self._moved.wait()
                 except TimeoutError:
+                    await call.done_writing()
                     return
             await asyncio.sleep(TOGETHER_SECONDS)
-            taken = [self._waiting.popleft() for _ in range(min(MOST_TOGETHER, len(self._waiting)))]
-            self._sent.append([future for _, future in taken])
-            yield feedback_pb2.StreamFeedbackRequest(feedback=[feedback for feedback, _ in taken])
+            if taken := self._take():
+                sent.append([told for _, told in taken])
+                await call.write(feedback_pb2.StreamFeedbackRequest(feedback=[one for one, _ in taken]))
 
-    def _answered(self, response: feedback_pb2.StreamFeedbackResponse) -> None:
-        for future, result in zip(self._sent.popleft(), response.results, strict=True):
-            if not future.done():
-                future.set_result(result)
-        self._moved.set()
+    def _take(self) -> list[Item]:
+        """The judgements of the next message; nobody waits any more for those that are left out."""
+        taken, size = list[Item](), 0
+        while self._waiting and len(taken) < MOST_TOGETHER:
+            size += self._waiting[0][0].ByteSize()
+            if taken and size > MOST_BYTES:
+                break
+            item = self._waiting.popleft()
+            if not item[1].done():
+                taken.append(item)
+        return taken
 
-    def _fail(self, reason: HeliotropeError) -> None:
-        """Tell all whose judgement was sent and not answered."""
-        while self._sent:
-            for future in self._sent.popleft():
-                if not future.done():
-                    future.set_exception(reason)
+
+def _fail(waiting: list[Told], reason: HeliotropeError) -> None:
+    for told in waiting:
+        if not told.done():
+            told.set_exception(reason)

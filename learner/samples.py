@@ -12,6 +12,8 @@ from heliotrope.v1 import common_pb2, sampler_pb2, sampler_pb2_grpc
 
 TIMEOUT_SECONDS = 600.0
 LOOK_TIMEOUT_SECONDS = 1.0
+MANY = 1 << 16
+"""More people than any server answers."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,12 @@ class Sampler:
             raise self._unavailable(f"releasing shadow {digest[:12]}", error) from error
 
     def people(self) -> int:
-        """How many answers people are given at this moment; 0 where serving does not say."""
+        """How many answers people are given at this moment; 0 where serving is away, MANY where it is too busy to say."""
         try:
             said = self._stub.CountPeople(sampler_pb2.CountPeopleRequest(), timeout=LOOK_TIMEOUT_SECONDS)
-        except grpc.RpcError:
-            return 0
+        except grpc.RpcError as error:
+            late = isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            return MANY if late else 0
         return int(said.answers)
 
     def close(self) -> None:

@@ -118,11 +118,13 @@ def _services(config: Config, model: Model, stores: Stores, desk: PolicyDesk, pr
     tickets = Tickets(key)
     public, private = (partial(_caller, key=key, private=p) for p in (False, True))
     votes = Votes(journal, tickets, replies.conversations, replies.tokens_sent)
+    streams = FeedbackStreams(votes, key)
     exports = Exports(stores.whole, model.chat, config.learner.held_out)
     return Services(
         chat=ChatService(replies, tickets, public),
-        feedback=FeedbackService(votes, FeedbackStreams(votes, key), privacy, public),
+        feedback=FeedbackService(votes, streams, privacy, public),
         private_chat=ChatService(replies, tickets, private),
+        private_feedback=FeedbackService(votes, streams, privacy, private),
         policy=PolicyService(desk),
         sampler=SamplerService(
             _samples(config, model, replies), replies.routes.release_shadow, lambda: len(replies.running)

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from heliotrope.errors import HeliotropeError, InvalidInput
+from heliotrope.errors import HeliotropeError, InvalidInput, PermissionDenied
 from heliotrope.v1 import feedback_pb2
 from serving.caller import Caller, person
-from serving.interceptor import Room, check_readable
+from serving.interceptor import Room
 from serving.votes import Verdict, Votes
 
 MOST_TOGETHER = 256
@@ -36,6 +36,10 @@ class FeedbackStreams:
 
         Raises as FeedbackService.StreamFeedback says.
         """
+        if not caller.private:
+            raise PermissionDenied(
+                "judgements are streamed on the private listener only; give each by GiveFeedback here"
+            )
         identified = partial(self._person, caller)
         with self.room.seat():
             while (message := await self._next(messages)) is not None:
@@ -52,11 +56,9 @@ class FeedbackStreams:
         """The next message; None after the last one, or after silence."""
         try:
             async with asyncio.timeout(self.silence):
-                message = await anext(messages, None)
+                return await anext(messages, None)
         except TimeoutError:
             return None
-        check_readable(message)
-        return message
 
     def _person(self, caller: Caller, user: str) -> Caller:
         return person(caller.tenant, user, self.key, caller.private).identified()

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
 import grpc
@@ -101,11 +101,19 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: grpc.aio.ServicerContext) -> None:
             async with translated(context, method):
                 with self._admitted(request):
-                    async with contextlib.aclosing(behaviour(request, context)) as messages:  # type: ignore[type-var]
+                    sent = self._each(request) if isinstance(request, AsyncIterable) else request
+                    async with contextlib.aclosing(behaviour(sent, context)) as messages:  # type: ignore[type-var]
                         async for message in messages:
                             await context.write(message)
 
         return call
+
+    async def _each(self, sent: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        """The messages of a caller's stream, each as a request of its own: none is taken while draining."""
+        async for message in sent:
+            self._gate.check()
+            check_readable(message)
+            yield message
 
     @contextlib.contextmanager
     def _admitted(self, request: Any) -> Iterator[None]:
@@ -123,8 +131,7 @@ class Malformed:
 
 
 def readable(handler: Any) -> Any:
-    """The handler with a deserialiser that does not raise: gRPC would answer INTERNAL, as if the fault were ours. Of a stream's
-    messages the handler asks `check_readable` itself."""
+    """The handler with a deserialiser that does not raise: gRPC would answer INTERNAL, as if the fault were ours."""
     read = handler.request_deserializer
 
     def deserialise(data: bytes) -> Any:

@@ -33,6 +33,9 @@ class Origin:
     consent: bool = False
 
 
+Kept = events_pb2.Event | HeliotropeError
+
+
 @dataclass
 class Journal:
     """One producer's hand on the log. store: what it wrote, on this machine. write: makes events durable before it
@@ -65,21 +68,32 @@ class Journal:
         self.pulse.beat()
         return positions
 
-    async def commit_once(self, *events: events_pb2.Event) -> list[events_pb2.Event]:
-        """Commit what a caller may send again before the first call has ended. The events that the log keeps under their ids:
-        these very ones, or what came before them said. Looked up only where there was one: nobody else writes this log.
+    async def commit_once(self, event: events_pb2.Event) -> events_pb2.Event:
+        """`commit_each` of one. Raises LogError."""
+        (kept,) = await self.commit_each([event])
+        if isinstance(kept, HeliotropeError):
+            raise kept
+        return kept
+
+    def commit_each(self, events: Sequence[events_pb2.Event]) -> Awaitable[list[Kept]]:
+        """Commit what a caller may send again before the first call has ended. Of each the event that the log keeps under its
+        id: this very one, or what came before it said; or why it is not kept. Looked up only where there was another on its
+        way, from this call on: nobody else writes this log.
 
         A caller who leaves takes nothing back: the commit goes on to its end, and those who come meanwhile are told so.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._commit_once(events)))
-
-    async def _commit_once(self, events: Sequence[events_pb2.Event]) -> list[events_pb2.Event]:
         twins = []
         for event in events:
             twins.append(self.under_way[event.event_id])
             self.under_way[event.event_id] += 1
+        return asyncio.shield(asyncio.ensure_future(self._commit_each(events, twins)))
+
+    async def _commit_each(self, events: Sequence[events_pb2.Event], twins: Sequence[int]) -> list[Kept]:
         try:
             await self._commit(events)
+        except HeliotropeError as error:
+            kept = self.find_all([event.event_id for event in events])
+            return [self._first(event) if event.event_id in kept else error for event in events]
         finally:
             for event in events:
                 self.under_way[event.event_id] -= 1

@@ -48,11 +48,13 @@ away beyond twice as many, health checks among them."""
 
 @dataclass(frozen=True)
 class Services:
-    """What is offered. private_chat differs from chat in that it lets callers name a policy."""
+    """What is offered. private_chat differs from chat in that it lets callers name a policy, private_feedback from feedback in
+    that it takes streams."""
 
     chat: ChatService
     feedback: FeedbackService
     private_chat: ChatService
+    private_feedback: FeedbackService
     policy: PolicyService
     sampler: SamplerService
     ingest: IngestService
@@ -125,6 +127,12 @@ def private_listener(gate: Gate, services: Services) -> Listener:
     listener = Listener(gate, PRIVATE_BYTES)
     for register, servicer, module, name in (
         (chat_pb2_grpc.add_ChatServiceServicer_to_server, services.private_chat, chat_pb2, "ChatService"),
+        (
+            feedback_pb2_grpc.add_FeedbackServiceServicer_to_server,
+            services.private_feedback,
+            feedback_pb2,
+            "FeedbackService",
+        ),
         (policy_pb2_grpc.add_PolicyServiceServicer_to_server, services.policy, policy_pb2, "PolicyService"),
         (
             sampler_pb2_grpc.add_SamplerServiceServicer_to_server,

@@ -68,7 +68,7 @@ class Privacy:
 
     async def _decide(self, event: Event) -> Event:
         """What is in the log counts at once, whether or not the caller is still there."""
-        (kept,) = await self.journal.commit_once(event)
+        kept = await self.journal.commit_once(event)
         if kept is event:
             self.fold(event)
         return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ from heliotrope.v1 import events_pb2, feedback_pb2
 from serving.answer import served_id
 from serving.caller import Caller
 from serving.conversations import Conversations, chosen_response
-from serving.journal import Journal, Origin
+from serving.journal import Journal, Kept, Origin
 from serving.tickets import Tickets
 from serving.validate import check_feedback, check_request_id, uuid_of
 
@@ -54,7 +54,10 @@ class Votes:
         """Commit a judgement durably. Raises as FeedbackService.GiveFeedback says; then nothing was changed."""
         named = self._named(request, caller)
         made = self._made(named, self.journal.find(named.feedback_id))
-        return made if isinstance(made, Verdict) else (await self._committed([made]))[0]
+        (told,) = [made] if isinstance(made, Verdict) else await self._committed([made])
+        if isinstance(told, HeliotropeError):
+            raise told
+        return told
 
     async def give_all(
         self, given: Sequence[feedback_pb2.PersonalFeedback], caller: Callable[[str], Caller]
@@ -69,11 +72,7 @@ class Votes:
             else one
             for one in named
         ]
-        events = [one for one in made if isinstance(one, events_pb2.Event)]
-        try:
-            verdicts = iter(await self._committed(events) if events else [])
-        except HeliotropeError as error:
-            return [error if isinstance(one, events_pb2.Event) else one for one in made]
+        verdicts = iter(await self._committed([one for one in made if isinstance(one, events_pb2.Event)]))
         return [next(verdicts) if isinstance(one, events_pb2.Event) else one for one in made]
 
     def _named(self, request: feedback_pb2.GiveFeedbackRequest, caller: Caller) -> Named:
@@ -97,15 +96,21 @@ class Votes:
         )
         return event
 
-    async def _committed(self, events: Sequence[events_pb2.Event]) -> list[Verdict]:
+    async def _committed(self, events: Sequence[events_pb2.Event]) -> list[Verdict | HeliotropeError]:
         """What a caller who leaves has begun is done to its end."""
-        return await asyncio.shield(asyncio.ensure_future(self._commit(events)))
+        if not events:
+            return []
+        commit = self.journal.commit_each(events)  # now: whoever sends the same meanwhile finds it under way
+        return await asyncio.shield(asyncio.ensure_future(self._told(events, commit)))
 
-    async def _commit(self, events: Sequence[events_pb2.Event]) -> list[Verdict]:
-        kept = await self.journal.commit_once(*events)
-        return [self._verdict(*both) for both in zip(events, kept, strict=True)]
+    async def _told(
+        self, events: Sequence[events_pb2.Event], commit: Awaitable[list[Kept]]
+    ) -> list[Verdict | HeliotropeError]:
+        return [self._verdict(*both) for both in zip(events, await commit, strict=True)]
 
-    def _verdict(self, event: events_pb2.Event, kept: events_pb2.Event) -> Verdict:
+    def _verdict(self, event: events_pb2.Event, kept: Kept) -> Verdict | HeliotropeError:
+        if isinstance(kept, HeliotropeError):
+            return kept
         given = kept.feedback_given
         if kept is event and (
             chosen := chosen_response(given.feedback, [t.response_id for t in given.targets])
@@ -128,7 +133,7 @@ class Votes:
             retraction_id, Origin(caller, given.conversation_id, given.source, given.purpose, given.consent)
         )
         event.feedback_retracted.feedback_event_id = target
-        (kept,) = await self.journal.commit_once(event)
+        kept = await self.journal.commit_once(event)
         return kept is not event and self._same(kept, request.request_id, target)
 
     def _same(self, known: events_pb2.Event, request_id: str, target: str) -> bool:

@@ -29,15 +29,15 @@ async def measure(house: House, rate: float, seconds: float, streamed: bool = Fa
     """The figures of one load in a house of its own: its broker is killed first, and started again at the end."""
     assert house.broker
     house.broker.kill()
-    serving = house.serving()
+    serving, at = house.serving(), house.config.serving
     try:
-        async with grpc.aio.insecure_channel(house.config.serving.private_address) as channel:
+        async with grpc.aio.insecure_channel(at.private_address) as channel:
             admin = admin_pb2_grpc.AdminServiceStub(channel)
             await _outbox(admin)
             sent = await _sent(
                 house,
                 Load(
-                    house.config.serving.public_target,
+                    at.private_address if streamed else at.public_target,
                     serving.process.pid or 0,
                     rate,
                     seconds,

@@ -76,11 +76,11 @@ class FeedbackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamFeedback(self, request_iterator, context):
-        """StreamFeedback records judgements of many people over one call, for a product's own server. Each message is answered
-        by one, in order, whose results stand in the order of its judgements; the next may be sent meanwhile. What is wrong
-        with one judgement is in its result. A stream that says nothing for a minute is ended. Errors of the call:
-        INVALID_ARGUMENT (more judgements than a message may hold), RESOURCE_EXHAUSTED (too many streams), UNAVAILABLE; what was
-        sent and not answered then may be sent again.
+        """StreamFeedback records judgements of many people over one call, for a product's own server (private listener). Each
+        message is answered by one, in order, whose results stand in the order of its judgements; the next may be sent
+        meanwhile. What is wrong with one judgement is in its result. A stream that says nothing for a minute is ended.
+        Errors of the call: PERMISSION_DENIED (public listener), INVALID_ARGUMENT (no judgement in a message, or too many),
+        RESOURCE_EXHAUSTED (too many streams, too many bytes), UNAVAILABLE; what was sent and not answered then may be sent again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
