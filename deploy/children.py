@@ -17,6 +17,8 @@ from heliotrope.errors import HeliotropeError, Unavailable
 
 TAIL = 15
 """Lines of a dead child's log that are shown."""
+NOISE = ("nanobind: ", " - leaked ", " - ... skipped ", "See https://nanobind.readthedocs.io/")
+"""How lines begin that the engine's libraries say of themselves at every end, after the program's own last words."""
 TETHER = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
@@ -41,8 +43,9 @@ class Child:
 
     def last_words(self) -> str:
         """The last lines of its log."""
-        lines = self.log.read_text(errors="replace").splitlines()[-TAIL:]
-        return "\n".join(f"  {line}" for line in lines) or "  (it said nothing)"
+        lines = self.log.read_text(errors="replace").splitlines()
+        said = [line for line in lines if not line.startswith(NOISE)]
+        return "\n".join(f"  {line}" for line in said[-TAIL:]) or "  (it said nothing)"
 
 
 async def start(name: str, arguments: Sequence[str], log: Path) -> Child:

@@ -1,4 +1,4 @@
-"""A program to be looked after: `die` ends at once, `polite` ends on SIGTERM, `stubborn` does not and has a child."""
+"""A program to be looked after: `die` ends at once and noisily, `polite` ends on SIGTERM, `stubborn` does not and has a child."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ def main() -> None:
     mode = sys.argv[1]
     if mode == "die":
         print("the port 50051 is taken")
+        print(" - leaked function\n" * 20)  # as the engine's libraries do at the end
         sys.exit(3)
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
