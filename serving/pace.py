@@ -25,22 +25,20 @@ NICE = 10
 
 @dataclass(frozen=True)
 class Pace:
-    """answering: whether anybody, a person or the learner with a sample, is answered at this moment. rests: False where
+    """answering: whether anybody, a person or the learner with a sample, is answered at this moment. hurried: whether
     somebody waits for the version."""
 
     answering: Callable[[], bool]
-    rests: bool = True
+    hurried: Callable[[], bool] = lambda: False
 
     def lot(self) -> int:
         """Forced texts to score at once."""
         return 1 if self.answering() else UNHURRIED
 
     async def rest(self, seconds: float) -> None:
-        """After a lot that took so long; ends early when nobody is answered any more."""
-        if not self.rests:
-            return
+        """After a lot that took so long; ends early when nobody is answered any more, or somebody begins to wait."""
         left = min(REST * seconds, LONGEST_REST)
-        while left > 0 and self.answering():
+        while left > 0 and self.answering() and not self.hurried():
             await asyncio.sleep(min(left, LOOK_SECONDS))
             left -= LOOK_SECONDS
 

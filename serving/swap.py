@@ -68,9 +68,8 @@ class Swapper:
         self._swapping, self._shadowing = asyncio.Lock(), asyncio.Lock()
         self._changed = asyncio.Event()
         self._drains: dict[str, asyncio.Task[None]] = {}
-        self._proven: dict[
-            str, Mapping[str, str]
-        ] = {}  # sha256 of the files behind each resident, by its name
+        self._hurried: list[str] = []  # names that somebody waits for
+        self._proven: dict[str, Mapping[str, str]] = {}  # sha256 of a resident's files, by its name
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -97,13 +96,14 @@ class Swapper:
 
         rests: it is checked at leisure, since nobody but the learner waits for it.
         """
-        adapter = adapter_of(version)
         async with self._shadowing:
             while not ((slot := self._seated(version)) and slot.ready):
-                await self._gone(adapter)
-                await self._vacate_shadow()
-                if self.table.has_room(Role.SHADOW):
+                if slot is not None:
+                    await self._settled(slot.adapter)
+                elif self.table.has_room(Role.SHADOW):
                     await self._take(version, Role.SHADOW, rests=rests)
+                else:
+                    await self._vacate_shadow()
         return slot.adapter
 
     def _seated(self, version: PolicyVersion) -> Slot | None:
@@ -176,10 +176,8 @@ class Swapper:
         return (self.live.version if self.live else "policy-v0") == f"policy-v{version}"
 
     def _ready_version(self, version: int) -> Adapter | None:
-        name = f"policy-v{version}"
-        return next(
-            (s.adapter for s in self.table.residents() if s.ready and s.adapter.version == name), None
-        )
+        ready = (slot.adapter for slot in self.table.residents() if slot.ready)
+        return next((adapter for adapter in ready if adapter.version == f"policy-v{version}"), None)
 
     def _running(self) -> int:
         adapters = [None, *(slot.adapter for slot in self.table.residents())]
@@ -196,10 +194,17 @@ class Swapper:
             raise SwapError(f"policy-v{version}", "verify", error) from error
         adapter = adapter_of(read)
         self._adopt(read)
-        while not ((slot := self.table.find(adapter)) and slot.ready):
-            await self._gone(adapter)
-            await self._until(lambda: self.table.has_room(Role.LOADING))
-            await self._take(read, Role.LOADING)
+        self._hurried.append(adapter.name)  # also a check that others began at leisure goes on without rests
+        try:
+            while not ((slot := self.table.find(adapter)) and slot.ready):
+                if slot is not None:
+                    await self._settled(adapter)
+                elif self.table.has_room(Role.LOADING):
+                    await self._take(read, Role.LOADING)
+                else:
+                    await self._until(lambda: self.table.has_room(Role.LOADING))
+        finally:
+            self._hurried.remove(adapter.name)
         return slot.adapter
 
     def _adopt(self, version: PolicyVersion) -> None:
@@ -219,7 +224,7 @@ class Swapper:
             step = "identity"
             await check_identity(self.engine, adapter)
             step = "behaviour"
-            pace = replace(self.pace, rests=rests)
+            pace = replace(self.pace, hurried=lambda: not rests or adapter.name in self._hurried)
             figures = await check_behaviour(self.engine, adapter, items, self.limits, pace)
             if self.table is not table:
                 raise EngineError(DIED)
@@ -284,7 +289,7 @@ class Swapper:
         self.table.leave(adapter)
         self._changed.set()
 
-    async def _gone(self, adapter: Adapter) -> None:
+    async def _settled(self, adapter: Adapter) -> None:
         """Wait while the adapter is being loaded or unloaded by someone else."""
         await self._until(lambda: (slot := self.table.find(adapter)) is None or slot.ready)
 

@@ -43,8 +43,10 @@ async def test_a_rest_ends_when_nobody_is_answered_any_more(slept: list[float]) 
 
 
 async def test_there_is_no_rest_while_somebody_waits_for_the_version(slept: list[float]) -> None:
-    await Pace(lambda: True, rests=False).rest(0.25)
+    await Pace(lambda: True, hurried=lambda: True).rest(0.25)
     assert slept == []
+    await Pace(lambda: True, hurried=lambda: len(slept) == 2).rest(60.0)
+    assert len(slept) == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="niceness of a thread")

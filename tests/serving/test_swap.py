@@ -300,7 +300,7 @@ async def test_only_what_the_learner_samples_from_is_checked_at_leisure(
     leisure = []
 
     async def check(engine, adapter, items, limits, pace) -> None:
-        leisure.append(pace.rests)
+        leisure.append(not pace.hurried())
 
     monkeypatch.setattr("serving.swap.check_behaviour", check)
     async with world.swapper.borrow(world.publish(0.1, shadow=True)):
@@ -310,6 +310,24 @@ async def test_only_what_the_learner_samples_from_is_checked_at_leisure(
     world.publish(0.3)
     await world.swapper.make_live(2)
     assert leisure == [True, False, False]
+
+
+async def test_a_check_at_leisure_hurries_once_somebody_waits_for_the_version(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, seen = asyncio.Event(), []
+
+    async def check(engine, adapter, items, limits, pace) -> None:
+        begun.set()
+        seen.append(pace.hurried())
+        await until(pace.hurried)
+
+    monkeypatch.setattr("serving.swap.check_behaviour", check)
+    version = world.publish(0.1)
+    sampling = asyncio.create_task(world.swapper.ensure(version, rests=True))
+    await begun.wait()
+    await world.swapper.make_live(1)
+    assert seen == [False] and await sampling == world.swapper.live
 
 
 async def test_canary_ends_or_becomes_live(world: World) -> None:
