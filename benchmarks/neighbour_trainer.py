@@ -18,7 +18,7 @@ from benchmarks.pairs import fitting, preference
 from heliotrope.chat import ChatFormat
 from heliotrope.config import load
 from learner.backbone import Backbone, LoraShape
-from learner.courtesy import give_way
+from learner.courtesy import give_way, most_people
 from learner.dpo import DpoSettings, Progress, train_policy
 from learner.prepared import PreparedStore
 from learner.samples import Sampler
@@ -42,7 +42,7 @@ def main() -> None:
 
     def step(progress: Progress) -> None:
         print(json.dumps([time.monotonic(), len(chosen) // progress.steps]), flush=True)
-        give_way(serving.people, config.learner.pause_above)
+        give_way(serving.people, most_people())
 
     for seed in count(1):
         train_policy(backbone, chosen, [1.0] * len(chosen), replace(settings, seed=seed), store, step)

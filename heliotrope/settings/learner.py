@@ -36,9 +36,6 @@ class Learner(Section):
     """CPU threads of training; 0: all cores."""
     nice: int = Field(default=10, ge=0, le=19)
     """Niceness of the process: people come first."""
-    pause_above: int = Field(default=8, ge=0)
-    """Most people answered at once beside whom it trains; above that it waits before each step, a minute at most. 8 is for two
-    cores."""
     seed: int = Field(default=1, ge=0)
     """Seed of everything random in training."""
 

@@ -43,7 +43,7 @@ class Models:
 
     learned = frozenset[str]()
 
-    def keep(self, standing: Collection[object], now: float, afresh: bool) -> None:
+    def keep(self, standing: Collection[object], afresh: bool) -> None:
         """Nothing was learned."""
 
     def retain(self, ids: Collection[str]) -> None:

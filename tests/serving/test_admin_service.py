@@ -74,6 +74,5 @@ async def test_the_private_listener_reflects_its_services(world: World) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(world.private)
     call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
     names = {s.name for s in (await call.read()).list_services_response.service}
-    wanted = {"Chat", "Policy", "Sampler", "Ingest", "Admin"}
+    wanted = {"Chat", "Feedback", "Policy", "Sampler", "Ingest", "Admin"}
     assert {f"heliotrope.v1.{w}Service" for w in wanted} <= names
-    assert "heliotrope.v1.FeedbackService" not in names
