@@ -1,9 +1,9 @@
 """What does training cost the people who are served on the same cores? `python -m benchmarks.neighbour --pairs FILE`; JSON last.
 
 One serving process on the real engine and one trainer in a process of its own, niced and waiting passively as the learner
-does (`benchmarks.neighbour_trainer`), which also pauses as the learner does while more than four people a core are
-answered; stopped and continued by signals. In turns: people alone, people beside the
-trainer, the trainer alone.
+does (`benchmarks.neighbour_trainer`), which also pauses as the learner does while more than four
+people a core are answered; stopped and continued by signals. In turns: people alone, people beside the trainer, the
+trainer alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Judgements of many people over one call, for a product's own server. What comes while serving works goes together.
 
-async with grpc.aio.insecure_channel(PRIVATE) as channel, FeedbackStream(channel) as stream:
-    given = await stream.give(user, feedback_request(ticket, thumb(response_id, up=True)))
+    async with grpc.aio.insecure_channel(PRIVATE) as channel, FeedbackStream(channel) as stream:
+        given = await stream.give(user, feedback_request(ticket, thumb(response_id, up=True)))
+
+Calls raise one of `heliotrope.errors`.
 """
 
 from __future__ import annotations

@@ -150,6 +150,8 @@ async def test_what_was_kept_before_the_log_failed_is_not_refused(
 async def test_people_s_own_listener_takes_no_streams(world: World) -> None:
     async with fails(grpc.StatusCode.PERMISSION_DENIED, "private listener"):
         await world.votes.StreamFeedback().read()
+    assert world.server.services.private_feedback.streams.room.taken == 0
+    assert world.events("feedback", "feedback_given") == []
 
 
 async def test_a_draining_server_takes_no_more_of_a_stream(world: World) -> None:
@@ -170,6 +172,8 @@ async def test_a_message_holds_so_many_and_no_more(world: World, count: int) -> 
     await call.write(message(*[("a" * 32, feedback_pb2.GiveFeedbackRequest())] * count))
     async with fails(grpc.StatusCode.INVALID_ARGUMENT, str(count), "256"):
         await call.read()
+    assert world.server.services.private_feedback.streams.room.taken == 0
+    assert world.events("feedback", "feedback_given") == []
 
 
 async def test_bytes_that_are_no_message_are_the_caller_s_fault(world: World) -> None:
@@ -177,6 +181,8 @@ async def test_bytes_that_are_no_message_are_the_caller_s_fault(world: World) ->
     await call.write(b"\xff\xff")
     async with fails(grpc.StatusCode.INVALID_ARGUMENT, "not the message"):
         await call.read()
+    assert world.server.services.private_feedback.streams.room.taken == 0
+    assert world.events("feedback", "feedback_given") == []
 
 
 async def test_streams_have_few_seats_and_silence_gives_one_up(world: World) -> None:
