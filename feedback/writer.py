@@ -55,17 +55,12 @@ class LogWriter:
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
-    async def append(self, event: Event) -> int:
-        """Wait until the event is durable; its offset. A cancelled wait does not take the event back.
-
-        Raises InvalidInput at once, ResourceExhausted when the queue is full, and what the log raised for its batch.
-        """
-        (outcome,) = self._take_in((event,), asyncio.get_running_loop().create_future)
-        return await outcome
-
-    async def append_all(self, events: Sequence[Event]) -> list[int]:
+    async def append(self, events: Sequence[Event]) -> list[int]:
         """Wait until all are durable; their offsets. Not always in one transaction: when it raises, none is on its way any
-        more, and some may have been kept."""
+        more, and some may have been kept. A cancelled wait takes nothing back.
+
+        Raises InvalidInput at once, ResourceExhausted when the queue is full, and what the log raised for a batch.
+        """
         waiting = self._take_in(events, asyncio.get_running_loop().create_future)
         for future in waiting:
             future.add_done_callback(_retrieve)

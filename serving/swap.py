@@ -96,15 +96,27 @@ class Swapper:
 
         rests: it is checked at leisure, since nobody but the learner waits for it.
         """
-        async with self._shadowing:
-            while not ((slot := self._seated(version)) and slot.ready):
-                if slot is not None:
-                    await self._settled(slot.adapter)
-                elif self.table.has_room(Role.SHADOW):
-                    await self._take(version, Role.SHADOW, rests=rests)
-                else:
-                    await self._vacate_shadow()
+        with self._hurrying(None if rests else adapter_of(version)):
+            async with self._shadowing:
+                while not ((slot := self._seated(version)) and slot.ready):
+                    if slot is not None:
+                        await self._settled(slot.adapter)
+                    elif self.table.has_room(Role.SHADOW):
+                        await self._take(version, Role.SHADOW)
+                    else:
+                        await self._vacate_shadow()
         return slot.adapter
+
+    @contextmanager
+    def _hurrying(self, adapter: Adapter | None) -> Iterator[None]:
+        """Meanwhile a check of the adapter goes on without rests, also one that others began at leisure."""
+        names = [adapter.name] if adapter else []
+        self._hurried += names
+        try:
+            yield
+        finally:
+            for name in names:
+                self._hurried.remove(name)
 
     def _seated(self, version: PolicyVersion) -> Slot | None:
         """The slot of a version; for a shadow the same weights under any version's name will do."""
@@ -194,8 +206,7 @@ class Swapper:
             raise SwapError(f"policy-v{version}", "verify", error) from error
         adapter = adapter_of(read)
         self._adopt(read)
-        self._hurried.append(adapter.name)  # also a check that others began at leisure goes on without rests
-        try:
+        with self._hurrying(adapter):
             while not ((slot := self.table.find(adapter)) and slot.ready):
                 if slot is not None:
                     await self._settled(adapter)
@@ -203,8 +214,6 @@ class Swapper:
                     await self._take(read, Role.LOADING)
                 else:
                     await self._until(lambda: self.table.has_room(Role.LOADING))
-        finally:
-            self._hurried.remove(adapter.name)
         return slot.adapter
 
     def _adopt(self, version: PolicyVersion) -> None:
@@ -213,8 +222,8 @@ class Swapper:
         if slot and slot.ready and self._proven.get(slot.adapter.name) == version.manifest.files:
             self.table.adopt(slot.adapter, replace(adapter_of(version), loaded_as=slot.adapter.name))
 
-    async def _take(self, version: PolicyVersion, role: Role, *, rests: bool = False) -> None:
-        """Seat, load, and both checks. On failure the seat is free again."""
+    async def _take(self, version: PolicyVersion, role: Role) -> None:
+        """Seat, load, and both checks, at leisure while nobody hurries. On failure the seat is free again."""
         adapter, step, table = adapter_of(version), "verify", self.table
         table.seat(adapter, role)
         try:
@@ -224,7 +233,7 @@ class Swapper:
             step = "identity"
             await check_identity(self.engine, adapter)
             step = "behaviour"
-            pace = replace(self.pace, hurried=lambda: not rests or adapter.name in self._hurried)
+            pace = replace(self.pace, hurried=lambda: adapter.name in self._hurried)
             figures = await check_behaviour(self.engine, adapter, items, self.limits, pace)
             if self.table is not table:
                 raise EngineError(DIED)

@@ -58,7 +58,7 @@ def writer(log: GatedLog) -> Iterator[LogWriter]:
 
 
 async def test_what_is_awaited_can_be_read_by_another_connection(log: GatedLog, writer: LogWriter) -> None:
-    offset = await writer.append(vote("a"))
+    (offset,) = await writer.append([vote("a")])
     reader = SqliteLog(log.path, read_only=True)
     assert [(r.offset, r.event and r.event.event_id) for r in reader.read("feedback", {}, 9)] == [
         (offset, "a")
@@ -67,11 +67,11 @@ async def test_what_is_awaited_can_be_read_by_another_connection(log: GatedLog, 
 
 
 async def test_unset_stamps_are_filled_and_set_ones_kept(log: GatedLog, writer: LogWriter) -> None:
-    await writer.append(vote("a"))
+    await writer.append([vote("a")])
     stamped = vote("b")
     stamped.producer_id, stamped.sequence, stamped.schema = "elsewhere", 7, 3
     stamped.time.FromSeconds(5)
-    await writer.append(stamped)
+    await writer.append([stamped])
     first, second = log.read("feedback", {}, 9)
     a, b = (
         first.event,
@@ -86,16 +86,16 @@ async def test_unset_stamps_are_filled_and_set_ones_kept(log: GatedLog, writer: 
 async def test_sequences_rise_from_1_without_gaps_in_the_order_of_the_calls(
     log: GatedLog, writer: LogWriter
 ) -> None:
-    await asyncio.gather(*(writer.append(vote(f"v{i}")) for i in range(10)))
+    await asyncio.gather(*(writer.append([vote(f"v{i}")]) for i in range(10)))
     stored = [r.event for r in log.read("feedback", {}, 99) if r.event]
     assert [(e.event_id, e.sequence) for e in stored] == [(f"v{i}", i + 1) for i in range(10)]
 
 
 async def test_events_that_wait_together_share_one_commit(log: GatedLog, writer: LogWriter) -> None:
     log.gate.clear()
-    first = asyncio.create_task(writer.append(vote("first")))
+    first = asyncio.create_task(writer.append([vote("first")]))
     await until_async(log.entered.is_set)
-    others = [asyncio.create_task(writer.append(vote(f"v{i}"))) for i in range(5)]
+    others = [asyncio.create_task(writer.append([vote(f"v{i}")])) for i in range(5)]
     await until_async(lambda: len(writer._queue) == 5)
     log.gate.set()
     await asyncio.gather(first, *others)
@@ -110,7 +110,7 @@ async def test_beyond_the_bound_an_event_is_refused_and_what_waits_is_kept(
     await until_async(lambda: log.entered.is_set() and not writer._queue)
     waiting = writer.submit([vote(f"v{i}") for i in range(10)])
     with pytest.raises(ResourceExhausted, match="10 events wait for the log, which takes 10"):
-        await writer.append(vote("one too many"))
+        await writer.append([vote("one too many")])
     log.gate.set()
     assert len({await asyncio.wrap_future(f) for f in (*first, *waiting)}) == 11
     assert log.find("one too many") is None
@@ -120,35 +120,37 @@ async def test_a_failed_batch_is_told_to_each_waiter_and_the_next_one_succeeds(
     log: GatedLog, writer: LogWriter
 ) -> None:
     log.gate.clear()
-    first = asyncio.create_task(writer.append(vote("first")))
+    first = asyncio.create_task(writer.append([vote("first")]))
     await until_async(lambda: log.entered.is_set() and not writer._queue)
-    others = [asyncio.create_task(writer.append(vote(f"v{i}"))) for i in range(3)]
+    others = [asyncio.create_task(writer.append([vote(f"v{i}")])) for i in range(3)]
     await until_async(lambda: len(writer._queue) == 3)
     log.error = LogError("the disk is gone")
     log.gate.set()
     outcomes = await asyncio.gather(first, *others, return_exceptions=True)
     assert [str(o) for o in outcomes] == ["the disk is gone"] * 4
     log.error = None
-    assert await writer.append(vote("v0")) == newest(log, "feedback")
+    assert await writer.append([vote("v0")]) == [newest(log, "feedback")]
 
 
 async def test_a_bad_event_fails_its_own_caller_only(log: GatedLog, writer: LogWriter) -> None:
     good, bad = await asyncio.gather(
-        writer.append(vote("good")), writer.append(exchange("bad", "x" * 1_000_000)), return_exceptions=True
+        writer.append([vote("good")]),
+        writer.append([exchange("bad", "x" * 1_000_000)]),
+        return_exceptions=True,
     )
-    assert isinstance(bad, EventTooLarge) and good == newest(log, "feedback")
-    assert await writer.append(vote("next")) and getattr(log.find("next"), "sequence", 0) == 2, (
+    assert isinstance(bad, EventTooLarge) and good == [newest(log, "feedback")]
+    assert await writer.append([vote("next")]) and getattr(log.find("next"), "sequence", 0) == 2, (
         "no number is burned"
     )
 
 
 async def test_a_repeat_gets_the_first_offset(writer: LogWriter) -> None:
-    assert await writer.append(vote("a")) == await writer.append(vote("a"))
+    assert await writer.append([vote("a")]) == await writer.append([vote("a")])
 
 
 async def test_a_cancelled_wait_does_not_take_the_event_back(log: GatedLog, writer: LogWriter) -> None:
     log.gate.clear()
-    task = asyncio.create_task(writer.append(vote("a")))
+    task = asyncio.create_task(writer.append([vote("a")]))
     await until_async(log.entered.is_set)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -163,7 +165,7 @@ async def test_stop_writes_what_waits_and_then_refuses(log: GatedLog) -> None:
     writer.stop()
     assert all(f.done() for f in futures) and log.count("feedback") == 2000
     with pytest.raises(Unavailable, match="has stopped"):
-        await writer.append(vote("late"))
+        await writer.append([vote("late")])
     writer.stop()
 
 
@@ -177,7 +179,7 @@ from tests.feedback.log_events import vote
 async def person(writer, name):
     i = 0
     while True:
-        await writer.append(vote(f"{name}-{i}"))
+        await writer.append([vote(f"{name}-{i}")])
         print(f"{name}-{i}", flush=True)
         i += 1
 
@@ -234,12 +236,12 @@ async def test_a_batch_wakes_its_event_loop_once(
 ) -> None:
     loop, woken = asyncio.get_running_loop(), []
     log.gate.clear()
-    first = asyncio.create_task(writer.append(vote("first")))
+    first = asyncio.create_task(writer.append([vote("first")]))
     await until_async(log.entered.is_set)
-    rest = [asyncio.create_task(writer.append(vote(f"v{i}"))) for i in range(9)]
+    rest = [asyncio.create_task(writer.append([vote(f"v{i}")])) for i in range(9)]
     await asyncio.sleep(0)
     whole = loop.call_soon_threadsafe
     monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *told: (woken.append(told), whole(*told))[1])
     log.gate.set()
-    assert [await task for task in (first, *rest)] == list(range(1, 11))
+    assert [await task for task in (first, *rest)] == [[offset] for offset in range(1, 11)]
     assert [len(batch) for batch in log.batches] == [1, 9] and len(woken) == 2

@@ -312,8 +312,9 @@ async def test_only_what_the_learner_samples_from_is_checked_at_leisure(
     assert leisure == [True, False, False]
 
 
+@pytest.mark.parametrize("people", ["make it live", "name it"])
 async def test_a_check_at_leisure_hurries_once_somebody_waits_for_the_version(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    people: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, seen = asyncio.Event(), []
 
@@ -326,8 +327,11 @@ async def test_a_check_at_leisure_hurries_once_somebody_waits_for_the_version(
     version = world.publish(0.1)
     sampling = asyncio.create_task(world.swapper.ensure(version, rests=True))
     await begun.wait()
-    await world.swapper.make_live(1)
-    assert seen == [False] and await sampling == world.swapper.live
+    if people == "make it live":
+        assert (await world.swapper.make_live(1)).current == await sampling
+    else:
+        assert await world.swapper.ensure(version) == await sampling
+    assert seen == [False]
 
 
 async def test_canary_ends_or_becomes_live(world: World) -> None:
