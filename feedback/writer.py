@@ -12,9 +12,8 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from feedback.log import Event, Log, pack, topic_of
 from heliotrope.errors import HeliotropeError, LogError, ResourceExhausted, Unavailable
@@ -22,10 +21,35 @@ from heliotrope.failpoints import reach
 
 SCHEMA = 1
 
-Waiter = Future[int] | asyncio.Future[int]
-"""Who waits for an event's offset: a thread, or a task of an event loop."""
-Item = tuple[Event, Waiter]
-W = TypeVar("W", Future[int], asyncio.Future[int])
+Outcome = int | HeliotropeError
+"""An event's offset, or why it is not kept."""
+
+
+@dataclass
+class Call:
+    """The events of one caller, who is told once the last of them has its outcome."""
+
+    future: asyncio.Future[list[int]]
+    outcomes: list[Outcome | None]
+    left: int
+
+    @classmethod
+    def of(cls, count: int) -> Call:
+        """Of so many events, by a task of the running event loop."""
+        return cls(asyncio.get_running_loop().create_future(), [None] * count, count)
+
+    def tell(self) -> None:
+        """On the caller's event loop. One who has gone away meanwhile is passed over."""
+        if self.future.done():
+            return
+        if failed := next((o for o in self.outcomes if isinstance(o, HeliotropeError)), None):
+            self.future.set_exception(failed)
+        else:
+            self.future.set_result([o for o in self.outcomes if isinstance(o, int)])
+
+
+Item = tuple[Event, Call, int]
+"""An event, whose it is, and its place among that caller's."""
 
 
 class LogWriter:
@@ -61,23 +85,14 @@ class LogWriter:
 
         Raises InvalidInput at once, ResourceExhausted when the queue is full, and what the log raised for a batch.
         """
-        waiting = self._take_in(events, asyncio.get_running_loop().create_future)
-        for future in waiting:
-            future.add_done_callback(_retrieve)
-        if waiting:
-            await asyncio.wait(waiting)
-        return [future.result() for future in waiting]
+        return await self._queued(events) if events else []
 
-    def submit(self, events: Iterable[Event]) -> list[Future[int]]:
-        """Queue the events without waiting, all or none; futures of their offsets. For any thread."""
-        return self._take_in(events, Future)
-
-    def _take_in(self, events: Iterable[Event], waiter: Callable[[], W]) -> list[W]:
-        """Queue the events, all or none, each with somebody who waits for its outcome."""
-        events = list(events)
+    def _queued(self, events: Sequence[Event]) -> asyncio.Future[list[int]]:
+        """Queue the events, all or none; their offsets to come."""
         for event in events:
             topic_of(event)
         self._admit(events)
+        call = Call.of(len(events))
         with self._wake:
             if self._stopping:
                 raise Unavailable(
@@ -87,10 +102,9 @@ class LogWriter:
                 raise ResourceExhausted(
                     f"{len(self._queue)} events wait for the log, which takes {self.capacity}, and {len(events)} came; try again shortly"
                 )
-            items = [(self._stamp(event), waiter()) for event in events]
-            self._queue.extend(items)
+            self._queue.extend([(self._stamp(event), call, place) for place, event in enumerate(events)])
             self._wake.notify()
-        return [future for _, future in items]
+        return call.future
 
     def stop(self) -> None:
         """Write all that waits, then end the thread; a second call does nothing. The log stays open."""
@@ -120,7 +134,7 @@ class LogWriter:
         finally:
             with self._wake:
                 self._stopping = True
-                left = [future for _, future in (*taken, *self._queue)]
+                left = [*taken, *self._queue]
             _tell(left, LogError("the log's writer ended unexpectedly; restart serving"))
 
     def _take(self) -> list[Item]:
@@ -130,47 +144,28 @@ class LogWriter:
             return [self._queue.popleft() for _ in range(min(self.batch, len(self._queue)))]
 
     def _commit(self, items: list[Item]) -> None:
-        live = [item for item in items if _goes_on(item[1])]
         try:
-            offsets = self.log.append([event for event, _ in live])
+            offsets = self.log.append([event for event, _, _ in items])
         except HeliotropeError as error:
-            _tell([future for _, future in live], error)
+            _tell(items, error)
             return
         reach("between commit and reply")
-        _tell([future for _, future in live], offsets)
+        _tell(items, offsets)
 
 
-def _goes_on(future: Waiter) -> bool:
-    """Whether an event is still to be written: who submitted it from a thread may have taken it back."""
-    return isinstance(future, asyncio.Future) or future.set_running_or_notify_cancel()
-
-
-def _tell(waiting: Sequence[Waiter], outcome: Sequence[int] | Exception) -> None:
-    """Give everybody their offset, or all the same error; each event loop is woken once, not once an event."""
-    on_loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[int], int | Exception]]] = {}
-    for number, future in enumerate(waiting):
-        one = outcome if isinstance(outcome, Exception) else outcome[number]
-        if isinstance(future, asyncio.Future):
-            on_loops.setdefault(future.get_loop(), []).append((future, one))
-        else:
-            _settle([(future, one)])
-    for loop, told in on_loops.items():
+def _tell(items: Sequence[Item], outcome: Sequence[int] | HeliotropeError) -> None:
+    """Give each event its offset, or all the same error; each event loop is woken once, not once an event."""
+    done: dict[asyncio.AbstractEventLoop, list[Call]] = {}
+    for number, (_, call, place) in enumerate(items):
+        call.outcomes[place] = outcome if isinstance(outcome, HeliotropeError) else outcome[number]
+        call.left -= 1
+        if not call.left:
+            done.setdefault(call.future.get_loop(), []).append(call)
+    for loop, calls in done.items():
         with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits there any more
-            loop.call_soon_threadsafe(_settle, told)
+            loop.call_soon_threadsafe(_tell_all, calls)
 
 
-def _settle(told: Sequence[tuple[Waiter, int | Exception]]) -> None:
-    """Those who have gone away meanwhile are passed over."""
-    for future, outcome in told:
-        if future.done():
-            continue
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
-
-
-def _retrieve(future: asyncio.Future[int]) -> None:
-    """Look at the outcome, so that an abandoned wait leaves no 'never retrieved' warning."""
-    if not future.cancelled():
-        future.exception()
+def _tell_all(calls: Sequence[Call]) -> None:
+    for call in calls:
+        call.tell()

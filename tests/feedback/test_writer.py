@@ -106,13 +106,14 @@ async def test_beyond_the_bound_an_event_is_refused_and_what_waits_is_kept(
     log: GatedLog, writer: LogWriter
 ) -> None:
     log.gate.clear()
-    first = writer.submit([vote("first")])
+    first = asyncio.create_task(writer.append([vote("first")]))
     await until_async(lambda: log.entered.is_set() and not writer._queue)
-    waiting = writer.submit([vote(f"v{i}") for i in range(10)])
+    waiting = asyncio.create_task(writer.append([vote(f"v{i}") for i in range(10)]))
+    await until_async(lambda: len(writer._queue) == 10)
     with pytest.raises(ResourceExhausted, match="10 events wait for the log, which takes 10"):
         await writer.append([vote("one too many")])
     log.gate.set()
-    assert len({await asyncio.wrap_future(f) for f in (*first, *waiting)}) == 11
+    assert len({*await first, *await waiting}) == 11
     assert log.find("one too many") is None
 
 
@@ -130,6 +131,26 @@ async def test_a_failed_batch_is_told_to_each_waiter_and_the_next_one_succeeds(
     assert [str(o) for o in outcomes] == ["the disk is gone"] * 4
     log.error = None
     assert await writer.append([vote("v0")]) == [newest(log, "feedback")]
+
+
+async def test_a_call_over_two_batches_is_told_once_both_are_durable_and_fails_with_either(
+    log: GatedLog,
+) -> None:
+    writer, gate = LogWriter(log, batch=3), log.gate
+    gate.clear()
+    call = asyncio.create_task(writer.append([vote(f"v{i}") for i in range(5)]))
+    await until_async(log.entered.is_set)
+    log.entered.clear()
+    gate.set()
+    assert await call == [1, 2, 3, 4, 5] and [len(batch) for batch in log.batches] == [3, 2]
+    gate.clear()
+    failing = asyncio.create_task(writer.append([vote(f"w{i}") for i in range(5)]))
+    await until_async(lambda: len(writer._queue) == 2)
+    log.error = LogError("the disk is gone")
+    gate.set()
+    with pytest.raises(LogError, match="the disk is gone"):
+        await failing
+    writer.stop()
 
 
 async def test_a_bad_event_fails_its_own_caller_only(log: GatedLog, writer: LogWriter) -> None:
@@ -161,9 +182,10 @@ async def test_a_cancelled_wait_does_not_take_the_event_back(log: GatedLog, writ
 
 async def test_stop_writes_what_waits_and_then_refuses(log: GatedLog) -> None:
     writer = LogWriter(log)
-    futures = writer.submit([vote(f"v{i}") for i in range(2000)])
+    call = asyncio.create_task(writer.append([vote(f"v{i}") for i in range(2000)]))
+    await asyncio.sleep(0)
     writer.stop()
-    assert all(f.done() for f in futures) and log.count("feedback") == 2000
+    assert log.count("feedback") == 2000 and len(set(await call)) == 2000
     with pytest.raises(Unavailable, match="has stopped"):
         await writer.append([vote("late")])
     writer.stop()
