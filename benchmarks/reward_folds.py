@@ -16,7 +16,19 @@ from benchmarks.reward_votes import agreed_pairs
 from benchmarks.words import Words
 from heliotrope.chat import ChatFormat
 
-DECIDES = ("sources", "limit", "others", "folds", "max_tokens", "layers", "rank", "learning_rate", "replay")
+DECIDES = (
+    "sources",
+    "limit",
+    "others",
+    "folds",
+    "max_tokens",
+    "depth",
+    "layers",
+    "rank",
+    "learning_rate",
+    "replay",
+    "model",
+)
 """Arguments that a fold's result depends on, beside the files."""
 
 
@@ -110,7 +122,8 @@ def _measure(number: int, data: Data, chat: ChatFormat, arguments: argparse.Name
 
 def _key(arguments: argparse.Namespace) -> str:
     said = {name: str(getattr(arguments, name)) for name in DECIDES}
-    said["pairs"] = sha256(arguments.pairs.read_bytes()).hexdigest()
+    files = {"pairs": arguments.pairs, "votes": arguments.votes}
+    said |= {name: sha256(path.read_bytes()).hexdigest() for name, path in files.items() if path}
     return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 

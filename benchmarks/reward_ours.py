@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.pairs import Pair, preference
 from benchmarks.reward_states import KeptStates
 from heliotrope.chat import ChatFormat
-from learner.backbone import Backbone, LoraShape
+from learner.backbone import Backbone, LoraShape, Reach
 from learner.examples import rows_of
 from learner.reward import RewardModel, RewardSettings
 from learner.reward_net import REWARD
@@ -39,7 +39,8 @@ class Trained:
 
 def train(pairs: Sequence[Pair], chat: ChatFormat, arguments: argparse.Namespace) -> Trained:
     """One pass over the pairs in their order. The lower layers' states are kept for the other folds."""
-    backbone, store = _base(arguments.model, arguments.rank, arguments.layers, arguments.work)
+    reach = Reach(arguments.layers, arguments.depth)
+    backbone, store = _base(arguments.model, arguments.rank, reach, arguments.work)
     settings = RewardSettings(
         learning_rate=arguments.learning_rate,
         replay=arguments.replay,
@@ -57,7 +58,7 @@ def train(pairs: Sequence[Pair], chat: ChatFormat, arguments: argparse.Namespace
 
 
 @cache
-def _base(model: Path, rank: int, layers: int, work: Path) -> tuple[Backbone, KeptStates]:
+def _base(model: Path, rank: int, reach: Reach, work: Path) -> tuple[Backbone, KeptStates]:
     shape = LoraShape(rank=rank, alpha=2.0 * rank)
-    backbone = Backbone.load(model, shape, adapters=(REWARD,), top={REWARD: layers})
+    backbone = Backbone.load(model, shape, adapters=(REWARD,), reach={REWARD: reach})
     return backbone, KeptStates(work / f"states-{model.name}-{backbone.first_layer(REWARD)}")

@@ -11,7 +11,6 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from benchmarks.clustered import calibration_error, correlation, interval, right
 from benchmarks.pairs import Pair
 from benchmarks.reward_folds import Data, Seen, measured
+from benchmarks.reward_ours import train
 from heliotrope.chat import ChatFormat
 from heliotrope.settings.base import Model
 from heliotrope.settings.learner import Reward
@@ -46,11 +46,12 @@ def main() -> None:
         "trained_on": [fold.trained_on for fold in found],
         "seconds": [round(fold.seconds) for fold in found],
         "settings": {
-            name: getattr(arguments, name) for name in ("max_tokens", "layers", "learning_rate", "replay")
+            name: getattr(arguments, name)
+            for name in ("max_tokens", "depth", "layers", "learning_rate", "replay")
         },
     }
     if arguments.trl:
-        report["same_split"] = _same_split(data.core, arguments)
+        report["same_split"] = _same_split(data.core, chat, arguments)
     print(json.dumps(report))
 
 
@@ -69,11 +70,13 @@ def _arguments() -> argparse.Namespace:
         "--run-folds", type=int, nargs="+", help="which of the folds are measured and reported; all otherwise"
     )
     add("--max-tokens", type=int, default=512, help="longest row of prompt and both responses")
-    add("--layers", type=int, default=product.layers, help="layers that the adapter covers")
+    add("--depth", type=float, default=product.depth, help="share of the layers after which it reads")
+    add("--layers", type=int, default=product.layers, help="layers that the adapter covers below that")
     add("--rank", type=int, default=16)
     add("--learning-rate", type=float, default=product.learning_rate)
     add("--replay", type=float, default=product.replay, help="old pairs rehearsed beside each new one")
     add("--trl", type=int, default=0, help="training pairs of the split that TRL's trainer sees too")
+    add("--trl-learning-rate", type=float, default=1e-4, help="of TRL's side")
     return parser.parse_args()
 
 
@@ -100,24 +103,29 @@ def _figures(seen: Sequence[Seen]) -> dict[str, object]:
     }
 
 
-def _same_split(core: Sequence[Pair], arguments: argparse.Namespace) -> dict[str, float]:
-    """Held-out accuracy after one pass over the same training pairs, each side in a process of its own."""
+def _same_split(core: Sequence[Pair], chat: ChatFormat, arguments: argparse.Namespace) -> dict[str, object]:
+    """Held-out accuracy after one pass over the same training pairs in the same order: the product's own model, and TRL's
+    RewardTrainer with an adapter of the same rank on all layers, in a process of its own."""
     from benchmarks.train import need, run_side
     from benchmarks.train_job import Job, write_pairs
 
-    train_pairs, rest = core[: arguments.trl], core[arguments.trl :]
+    known, rest = core[: arguments.trl], core[arguments.trl :]
+    ours = right(np.array(train(known, chat, arguments).margins(rest)[0]))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = Job(
             task="reward",
             model=str(arguments.model),
-            train=write_pairs(folder / "train.jsonl", list(train_pairs)),
-            warm=write_pairs(folder / "warm.jsonl", list(train_pairs[:8])),
+            train=write_pairs(folder / "train.jsonl", list(known)),
+            warm=write_pairs(folder / "warm.jsonl", list(known[:8])),
             held_out=write_pairs(folder / "held_out.jsonl", list(rest)),
+            order=tuple(pair.id for pair in known),
+            setting="float32",
+            learning_rate=arguments.trl_learning_rate,
         )
-        ours = need(run_side("ours", job))
-        theirs = need(run_side("trl", replace(job, order=ours.order, setting="float32")))
-    return {"ours": ours.accuracy, "trl": theirs.accuracy, "train": len(train_pairs), "held_out": len(rest)}
+        theirs = need(run_side("trl", job)).accuracy
+    found = interval(ours, [pair.prompt for pair in rest])
+    return {"ours": found, "trl": theirs, "train": len(known), "held_out": len(rest)}
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def demonstrations(
 
     def loss(batch: Batch) -> Tensor:
         logprobs = sum_by_response(backbone.logprobs(batch, ADAPTER, store.states(backbone, batch)), batch)
-        lengths = torch.bincount(batch.owners, minlength=len(batch.last))
+        lengths = torch.bincount(batch.owners, minlength=batch.count)
         return sft(logprobs, lengths).loss * int(lengths.sum()) / whole
 
     return loss

@@ -46,11 +46,24 @@ class LoraShape:
     targets: tuple[str, ...] = TARGETS
 
 
+@dataclass(frozen=True)
+class Reach:
+    """`layers` layers up to the share `depth` of the base, after which the adapter's output is read."""
+
+    layers: int
+    depth: float = 1.0
+
+    def of(self, count: int) -> range:
+        """The layers themselves, of a base that has `count`."""
+        end = max(1, round(self.depth * count))
+        return range(max(0, end - self.layers), end)
+
+
 class Backbone:
     """A Llama-shaped causal language model with named LoRA adapters. Not thread-safe: one adapter is on at a time."""
 
     def __init__(
-        self, model: Any, shape: LoraShape, name: str, adapters: Sequence[str], top: Mapping[str, int] | None
+        self, model: Any, shape: LoraShape, name: str, adapters: Sequence[str], reach: Mapping[str, Reach]
     ) -> None:
         layers = model.config.num_hidden_layers
         if shape.first_layer >= layers:
@@ -59,15 +72,16 @@ class Backbone:
             )
         self.shape = shape
         self.name = name
-        self._first = {a: max(shape.first_layer, layers - n) for a, n in (top or {}).items()}
+        whole = Reach(layers - shape.first_layer)
+        self._layers = {a: reach.get(a, whole).of(layers) for a in adapters}
         model.requires_grad_(False)
         self._core: Any = model.model
         self._head: Tensor = model.get_output_embeddings().weight
         self._model: PeftModel = get_peft_model(
-            model, self._lora_config(adapters[0], layers), adapter_name=adapters[0]
+            model, self._lora_config(adapters[0]), adapter_name=adapters[0]
         )
         for adapter in adapters[1:]:
-            self._model.add_adapter(adapter, self._lora_config(adapter, layers))
+            self._model.add_adapter(adapter, self._lora_config(adapter))
         self.adapters = tuple(adapters)
         self._bare = False
         slim(self._model)
@@ -80,11 +94,11 @@ class Backbone:
         dtype: torch.dtype = torch.float32,
         adapters: Sequence[str] = ("policy",),
         attention: str = "sdpa",
-        top: Mapping[str, int] | None = None,
+        reach: Mapping[str, Reach] | None = None,
     ) -> Backbone:
         """The base from a Hugging Face folder with fresh adapters (B = 0: each answers as the base does).
 
-        `top`: how many of the shape's layers, from the output downwards, an adapter covers; all where it is not named.
+        `reach`: which layers an adapter covers; all from the shape's first where it is not named.
         Raises ModelError when the folder does not hold a causal language model with Llama's parts.
         """
         if not (model_dir / "config.json").is_file():
@@ -104,7 +118,7 @@ class Backbone:
             raise ModelError(
                 f"{model_dir} is a {type(model).__name__} without {missing}; use a Llama-shaped model"
             )
-        return cls(model.eval(), shape or LoraShape(), model_dir.name, adapters, top)
+        return cls(model.eval(), shape or LoraShape(), model_dir.name, adapters, reach or {})
 
     @property
     def device(self) -> torch.device:
@@ -118,7 +132,7 @@ class Backbone:
 
     def first_layer(self, adapter: str | None) -> int:
         """The lowest layer that the adapter covers; the shape's for the base."""
-        return self._first.get(adapter or "", self.shape.first_layer)
+        return self._layers[adapter].start if adapter else self.shape.first_layer
 
     @torch.no_grad()
     def lower(self, batch: Batch, adapter: str | None = None) -> States:
@@ -128,17 +142,17 @@ class Backbone:
             return self._run(states, batch, 0, self.first_layer(adapter))
 
     def upper(self, states: States, batch: Batch, adapter: str | None) -> States:
-        """Normed output states, from `lower`'s states, with this adapter or (None) the base."""
+        """Normed output states after the adapter's last layer, from `lower`'s states; None: of the base after its last."""
+        end = self._layers[adapter].stop if adapter else len(self._core.layers)
         with self._using(adapter):
-            states = self._run(states, batch, self.first_layer(adapter), len(self._core.layers))
-            return self._core.norm(states)
+            return self._core.norm(self._run(states, batch, self.first_layer(adapter), end))
 
     @torch.no_grad()
     def base(self, batch: Batch) -> tuple[dict[int, States], States]:
-        """One pass of the base: the states that enter each adapter's first layer, by layer, and `upper`'s output."""
+        """One pass of the base: the states that enter each adapter's first layer, by layer, and its normed output."""
         states, done, entering = self._core.embed_tokens(batch.token_ids), 0, {}
         with self._using(None):
-            for layer in sorted({self.shape.first_layer, *self._first.values()}):
+            for layer in sorted({self.shape.first_layer, *(span.start for span in self._layers.values())}):
                 states = entering[layer] = self._run(states, batch, done, layer)
                 done = layer
             return entering, self._core.norm(self._run(states, batch, done, len(self._core.layers)))
@@ -216,12 +230,12 @@ class Backbone:
             "inference_mode": True,
         }
 
-    def _lora_config(self, adapter: str, layers: int) -> LoraConfig:
+    def _lora_config(self, adapter: str) -> LoraConfig:
         return LoraConfig(
             r=self.shape.rank,
             lora_alpha=self.shape.alpha,  # pyright: ignore[reportArgumentType]
             target_modules=list(self.shape.targets),
-            layers_to_transform=list(range(self.first_layer(adapter), layers)),
+            layers_to_transform=list(self._layers[adapter]),
             task_type="CAUSAL_LM",
         )
 

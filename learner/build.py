@@ -14,7 +14,7 @@ from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.errors import ModelError
 from heliotrope.registry import Registry
-from learner.backbone import Backbone, LoraShape
+from learner.backbone import Backbone, LoraShape, Reach
 from learner.behaviour import Recorder
 from learner.curves import Curves
 from learner.dpo import ADAPTER, Progress
@@ -36,7 +36,7 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         LoraShape(**config.lora.model_dump()),
         torch.float32,
         (ADAPTER, PARENT, REWARD),
-        top={REWARD: config.reward.layers},
+        {REWARD: Reach(config.reward.layers, config.reward.depth)},
     )
     prepared = PreparedStore()
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)

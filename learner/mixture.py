@@ -88,7 +88,7 @@ class _Seen:
     ) -> None:
         self.logprobs, self.base, self.batch = logprobs, store.token_reference(batch), batch
         self.policy, self.reference = sum_by_response(logprobs, batch), store.reference(batch)
-        self.lengths = torch.bincount(batch.owners, minlength=len(batch.last))
+        self.lengths = torch.bincount(batch.owners, minlength=batch.count)
         self.lessons, self.weights = lessons, weights
         counts = torch.tensor([len(lesson.row.responses) for lesson in lessons])
         self.first = counts.cumsum(0) - counts

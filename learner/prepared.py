@@ -196,4 +196,4 @@ def _tempered(
 
 def sum_by_response(values: PerToken, batch: Batch) -> PerResponse:
     """Sum per response of a value per response token."""
-    return values.new_zeros(len(batch.last)).index_add(0, batch.owners, values)
+    return values.new_zeros(batch.count).index_add(0, batch.owners, values)

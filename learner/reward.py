@@ -69,7 +69,7 @@ class RewardSettings:
             person_share=learner.person_share,
             max_tokens=config.dpo.max_tokens,
             seed=learner.seed,
-            **config.reward.model_dump(exclude={"layers"}),
+            **config.reward.model_dump(exclude={"layers", "depth"}),
         )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from heliotrope.errors import TamperedAdapter
 from learner.backbone import Backbone, States
 from learner.rows import Batch
 from learner.steps import optimiser
@@ -21,12 +22,15 @@ REWARD = "reward"
 HEAD = "head"
 ADAM = "adam"
 """Before the names of the optimiser's tensors: adam.<parameter>.<what>."""
+HEAD_STEP = 100.0
+"""The head's step beside the adapter's: what a step of 5e-4 a weight is to a matrix that starts random, 0.05 is to a head that starts
+at 0 and has as many steps as there are eights of judgements (docs/experiments.md, "The reward model on real people")."""
 
 PerResponse = Float[Tensor, "responses"]
 
 
 class RewardNet:
-    """r(x, y) = v . [state of y's last token, mean state of y] / sqrt(2 hidden). Fresh, it says 0 of everything.
+    """r(x, y) = v . mean state of y / sqrt(hidden), after the adapter's last layer. Fresh, it says 0 of everything.
 
     Dividing by the root of the width keeps one step of Adam from moving the reward by the width. `adam` belongs to it: a
     state that is kept holds the moments too, so that it learns on as if it had never been put away.
@@ -36,7 +40,7 @@ class RewardNet:
         self._backbone = backbone
         self._seed = seed
         self._learning_rate = learning_rate
-        self.head = nn.Parameter(torch.zeros(2 * backbone.hidden_size))
+        self.head = nn.Parameter(torch.zeros(backbone.hidden_size))
         self.reset()
 
     def reset(self) -> None:
@@ -44,7 +48,10 @@ class RewardNet:
         self._backbone.reset(REWARD, self._seed)
         with torch.no_grad():
             self.head.zero_()
-        self.adam = optimiser(self.parameters, self._learning_rate)
+        head, *adapter = self.parameters
+        self.adam = optimiser([head], self._learning_rate)
+        self.adam.param_groups[0]["times"] = HEAD_STEP
+        self.adam.add_param_group({"params": adapter})
 
     @property
     def steps(self) -> int:
@@ -87,7 +94,7 @@ class RewardNet:
     def thaw(self, folder: Path, digest: str) -> bool:
         """Take over the state of that name; False when `folder` does not hold it whole.
 
-        Raises TamperedAdapter when it is of another shape than this backbone's adapters.
+        Raises TamperedAdapter when it is of another shape than this backbone's adapters, or its head is.
         """
         path = _file(folder, digest)
         if not path.is_file() or sha256(path.read_bytes()).hexdigest() != digest:
@@ -97,6 +104,10 @@ class RewardNet:
         for key in [key for key in tensors if key.startswith(f"{ADAM}.")]:
             _, index, name = key.split(".")
             state.setdefault(int(index), {})[name] = tensors.pop(key)
+        if head.shape != self.head.shape:
+            raise TamperedAdapter(
+                f"the head reads {len(head)} numbers, not {len(self.head)}; it is learned again"
+            )
         self._backbone.load_state(REWARD, tensors)
         with torch.no_grad():
             self.head.copy_(head)
@@ -104,13 +115,11 @@ class RewardNet:
         return True
 
 
-def pool(outputs: Float[Tensor, "positions hidden"], batch: Batch) -> Float[Tensor, "responses features"]:
-    """Last token's output and the mean over the response, side by side."""
-    total = outputs.new_zeros(len(batch.last), outputs.shape[1]).index_add(
-        0, batch.owners, outputs[batch.tokens]
-    )
-    counts = torch.bincount(batch.owners, minlength=len(batch.last))
-    return torch.cat([outputs[batch.last], total / counts[:, None]], 1)
+def pool(outputs: Float[Tensor, "positions hidden"], batch: Batch) -> Float[Tensor, "responses hidden"]:
+    """The mean over each response."""
+    total = outputs.new_zeros(batch.count, outputs.shape[1]).index_add(0, batch.owners, outputs[batch.tokens])
+    counts = torch.bincount(batch.owners, minlength=batch.count)
+    return total / counts[:, None]
 
 
 def _file(folder: Path, digest: str) -> Path:

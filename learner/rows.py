@@ -19,7 +19,6 @@ from heliotrope.errors import InvalidInput
 TokenIds = Sequence[int]
 PerPosition = Int[Tensor, "positions"]
 PerToken = Int[Tensor, "tokens"]
-PerResponse = Int[Tensor, "responses"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,11 @@ class Batch:
     """The token's id."""
     owners: PerToken
     """Which response it belongs to, counted through the batch, all responses of a row in turn."""
-    last: PerResponse
-    """Index of each response's last token."""
+
+    @property
+    def count(self) -> int:
+        """Responses in all."""
+        return sum(self.responses)
 
 
 def make_row(
@@ -103,8 +105,8 @@ def batches(rows: Iterable[Row], token_budget: int) -> list[Batch]:
 
 def collate(rows: Sequence[Row]) -> Batch:
     """One batch of these rows, in this order."""
-    positions, masks, tokens, predictors, owners, last = [], [], [], [], [], []
-    here = 0
+    positions, masks, tokens, predictors, owners = [], [], [], [], []
+    here = count = 0
     for row in rows:
         prompt, end = len(row.prompt), here + len(row.prompt)
         positions += range(prompt)
@@ -113,8 +115,8 @@ def collate(rows: Sequence[Row]) -> Batch:
             positions += range(prompt, prompt + len(response))
             tokens += range(start, end)
             predictors += [here + prompt - 1, *range(start, end - 1)]
-            owners += [len(last)] * len(response)
-            last.append(end - 1)
+            owners += [count] * len(response)
+            count += 1
         masks.append(_visible(row))
         here = end
     token_ids = torch.tensor(
@@ -132,7 +134,6 @@ def collate(rows: Sequence[Row]) -> Batch:
         predictors=torch.tensor(predictors),
         targets=token_ids[indices],
         owners=torch.tensor(owners),
-        last=torch.tensor(last),
     )
 
 

@@ -44,7 +44,7 @@ def step(
     learning_rate: float,
     grad_clip: float = 1.0,
 ) -> Taken:
-    """One optimiser step.
+    """One optimiser step; a parameter group of the optimiser may say how many `times` the learning rate is its own.
 
     `loss` gives a batch's part of the step's loss: shares of one step sum to one over its batches. A loss or gradient that
     is not finite leaves the parameters as they were.
@@ -58,7 +58,7 @@ def step(
     norm = torch.nn.utils.clip_grad_norm_(parameters, grad_clip)
     taken = Taken(float(torch.stack(parts).sum()), float(norm))
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("times", 1.0)
     if taken.finite:
         optimiser.step()
     optimiser.zero_grad()

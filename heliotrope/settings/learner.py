@@ -100,8 +100,10 @@ class Mixture(Section):
 class Reward(Section):
     """The reward model."""
 
+    depth: float = Field(default=0.67, gt=0, le=1)
+    """Share of the base's layers after which it reads a response; 1: after the last."""
     layers: int = Field(default=1, ge=1, le=1024)
-    """Layers that its adapter covers, counted from the output, of those from `lora.first_layer`: its price."""
+    """Layers that its adapter covers, counted downwards from there: its price."""
     learning_rate: float = Field(default=5e-4, gt=0, le=1)
     """Step of AdamW."""
     replay: float = Field(default=0.5, ge=0, le=16)

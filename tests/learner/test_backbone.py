@@ -13,7 +13,7 @@ from torch.nn.functional import rms_norm
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from heliotrope.errors import ModelError, TamperedAdapter
-from learner.backbone import ATTENTION, Backbone, LoraShape
+from learner.backbone import ATTENTION, Backbone, LoraShape, Reach
 from learner.examples import rows_of
 from learner.kernels import LowRankLinears, RmsNorm, Rotate, TokenLogprobs
 from learner.rows import Row, collate
@@ -248,7 +248,8 @@ def test_log_probabilities_are_of_a_distribution():
 
 def test_an_adapter_of_the_top_layers_starts_from_kept_states():
     shape = LoraShape(rank=4, alpha=8.0, first_layer=1)
-    backbone = Backbone.load(tiny_model(), shape, adapters=("policy", "reward"), top={"reward": 1})
+    reach = {"reward": Reach(1)}
+    backbone = Backbone.load(tiny_model(), shape, adapters=("policy", "reward"), reach=reach)
     batch = collate([*rows_of(pairs(3), 99)[0]])
     states, outputs = backbone.base(batch)
     assert sorted(states) == [1, 3]
@@ -256,3 +257,32 @@ def test_an_adapter_of_the_top_layers_starts_from_kept_states():
     assert torch.equal(states[3], backbone.lower(batch, "reward"))
     assert torch.allclose(backbone.upper(states[3], batch, "reward"), outputs)  # fresh: as the base
     assert torch.allclose(backbone.upper(states[1], batch, "policy"), outputs)
+
+
+@pytest.mark.parametrize(
+    ("reach", "covered"),
+    [
+        (Reach(1, 0.6), [17]),
+        (Reach(3, 0.6), [15, 16, 17]),
+        (Reach(2), [28, 29]),
+        (Reach(99, 0.1), [0, 1, 2]),
+        (Reach(1, 0.001), [0]),
+    ],
+)
+def test_a_reach_ends_at_its_share_of_the_layers(reach: Reach, covered: list[int]):
+    assert list(reach.of(30)) == covered
+
+
+def test_an_adapter_in_the_middle_is_read_there_and_may_lie_below_the_policy():
+    shape = LoraShape(rank=4, alpha=8.0, first_layer=3)
+    backbone = Backbone.load(
+        tiny_model(), shape, adapters=("policy", "reward"), reach={"reward": Reach(1, 0.5)}
+    )
+    batch = collate([*rows_of(pairs(3), 99)[0]])
+    states, outputs = backbone.base(batch)
+    assert sorted(states) == [1, 3]
+    assert {name.split(".layers.")[1][0] for name in backbone.parameters("reward")} == {"1"}
+    with backbone.bare():
+        after = backbone._run(states[1], batch, 1, 2)
+    assert torch.equal(backbone.upper(states[1], batch, "reward"), backbone._core.norm(after))
+    assert torch.allclose(backbone.upper(states[3], batch, "policy"), outputs)

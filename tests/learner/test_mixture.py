@@ -121,7 +121,7 @@ def test_the_weights_of_kinds_scale_their_gradients():
         logprobs = store.token_reference(batch).clone().requires_grad_()
         batch_loss(logprobs, batch, lessons, torch.tensor(weights), terms, store)[0].backward()
         assert logprobs.grad is not None
-        return torch.stack([logprobs.grad[batch.owners == owner].mean() for owner in range(len(batch.last))])
+        return torch.stack([logprobs.grad[batch.owners == owner].mean() for owner in range(batch.count)])
 
     got = slopes(1, 2, 1, 1, 1, 3)
     # at base: pairs -+ beta / 2, thumbs -+ beta / 4, demonstrations -1 / tokens; times the weights

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from feedback.examples import Thumb
-from learner.backbone import Backbone, LoraShape
+from learner.backbone import Backbone, LoraShape, Reach
 from learner.examples import Preference, rows_of
 from learner.prepared import PreparedStore
 from learner.reward import RewardModel, RewardSettings
@@ -102,7 +102,7 @@ def test_a_damaged_state_is_not_taken_over(tmp_path: Path):
 def test_a_state_of_other_layers_is_learned_again(tmp_path: Path):
     digest = model().freeze(tmp_path)
     shape = LoraShape(rank=4, alpha=8.0, first_layer=2)
-    smaller = Backbone.load(tiny_model(), shape, adapters=("policy", REWARD), top={REWARD: 1})
+    smaller = Backbone.load(tiny_model(), shape, adapters=("policy", REWARD), reach={REWARD: Reach(1)})
     assert not RewardModel(smaller, PreparedStore(), SETTINGS).thaw(tmp_path, digest, [], [])
 
 

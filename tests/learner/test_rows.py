@@ -20,7 +20,7 @@ def test_one_row_by_hand():
     # the prompt's last token (2) predicts the first token of both
     assert batch.predictors.tolist() == [2, 3, 2, 5, 6]
     assert batch.owners.tolist() == [0, 0, 1, 1, 1]
-    assert batch.last.tolist() == [4, 7]
+    assert batch.count == 2
 
 
 def test_responses_do_not_see_each_other():
@@ -38,7 +38,7 @@ def test_rows_lie_one_behind_the_other():
     assert batch.targets.tolist() == [20, 21, 30, 31, 32, 50, 60]
     assert batch.predictors.tolist() == [2, 3, 2, 5, 6, 8, 8]  # the second row starts at index 8
     assert batch.owners.tolist() == [0, 0, 1, 1, 1, 2, 3]
-    assert batch.last.tolist() == [4, 7, 9, 10]
+    assert batch.count == 4
     assert batch.masks[1].tolist() == [[True, False, False], [True, True, False], [True, False, True]]
 
 

@@ -1,0 +1,22 @@
+"""What the learner refuses before it loads anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from heliotrope.config import load
+from heliotrope.errors import ModelError
+from learner.build import build
+
+
+def test_a_gpu_that_torch_does_not_see_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = load(None, ['learner.device="cuda"', f'paths.state="{tmp_path}"'])
+    with pytest.raises(ModelError, match='learner.device is "cuda", but torch sees no NVIDIA GPU; set it to'):
+        build(config, lambda progress: None)
+    assert not list(tmp_path.iterdir())
