@@ -10,10 +10,18 @@ from heliotrope.chat import Message
 
 
 def agreed_pairs(path: Path) -> list[Pair]:
-    """Items whose raters all preferred the same response. Votes: 0 a tie, 1 the first, 2 the second."""
+    """Items whose raters all preferred the same response. Votes: 0 a tie, 1 the first, 2 the second.
+
+    A response that is not text (the file has some `false`) is nothing to judge.
+    """
     with path.open() as file:
         items = [json.loads(line) for line in file]
-    return [_pair(item) for item in items if len(set(item["votes"])) == 1 and item["votes"][0] != 0]
+    agreed = [item for item in items if len(set(item["votes"])) == 1 and item["votes"][0] != 0]
+    return [
+        _pair(item)
+        for item in agreed
+        if isinstance(item["response_a"], str) and isinstance(item["response_b"], str)
+    ]
 
 
 def _pair(item: dict) -> Pair:
