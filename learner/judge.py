@@ -97,7 +97,7 @@ def held_out_accuracy(evidence: Evidence, settings: Settings) -> Gate:
 def reward_win_rate(evidence: Evidence, settings: Settings) -> Gate:
     """Share of fresh prompts on which the reward model prefers the candidate's sample to the parent's.
 
-    A reward model whose own predictions are not shown to beat a coin (95 % Wilson interval) cannot veto.
+    A reward model whose own predictions are not shown to beat a coin (95 % Wilson interval) can neither veto nor approve.
     """
     if len(evidence.candidate) != len(evidence.parent):
         raise HeliotropeError(
@@ -108,7 +108,7 @@ def reward_win_rate(evidence: Evidence, settings: Settings) -> Gate:
     pairs = zip(evidence.candidate, evidence.parent, strict=True)
     wins = sum(1.0 if c.reward > p.reward else 0.5 if c.reward == p.reward else 0.0 for c, p in pairs)
     gate = _share("win_rate", wins, len(evidence.candidate), 0.5)
-    if gate.verdict != "fail" or _beats_a_coin(evidence.reward_right, evidence.reward_predictions):
+    if _beats_a_coin(evidence.reward_right, evidence.reward_predictions):
         return gate
     return Gate("inconclusive", gate.figures, "the reward model is not shown to predict people")
 

@@ -186,7 +186,7 @@ class RewardModel:
         withdrawn: int = 0,
     ) -> bool:  # fmt: skip
         """Go on from a published state that had learned from `learned`, so many of them `withdrawn`; of what stands, that is
-        rehearsed. False, unchanged, when it is not there or covers other layers than [reward] and [lora] now say."""
+        rehearsed. False, unchanged, when it is not there or is of another shape than [reward] and [lora] now say."""
         try:
             found = self.net.thaw(folder, digest)
         except TamperedAdapter:

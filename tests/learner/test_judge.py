@@ -47,14 +47,14 @@ def test_win_rate_counts_prompts_where_the_reward_is_higher():
 
 
 @pytest.mark.parametrize(
-    ("right", "predictions", "verdict"),
+    ("right", "predictions", "judges"),
     # Wilson's lower end of 130 of 200 is 0.58, of 105 of 200 it is 0.46
-    [(130, 200, "fail"), (105, 200, "inconclusive"), (0, 0, "inconclusive")],
+    [(130, 200, True), (105, 200, False), (0, 0, False)],
 )
-def test_a_reward_model_vetoes_only_when_it_predicts_people(right, predictions, verdict):
-    lost = [sample(reward=-1.0)] * 8
-    seen = j.Evidence(10, 1.0, lost, [sample()] * 8, right, predictions)
-    assert j.reward_win_rate(seen, SETTINGS).verdict == verdict
+@pytest.mark.parametrize(("reward", "verdict"), [(-1.0, "fail"), (1.0, "pass")])
+def test_a_reward_model_judges_only_when_it_predicts_people(right, predictions, judges, reward, verdict):
+    seen = j.Evidence(10, 1.0, [sample(reward=reward)] * 8, [sample()] * 8, right, predictions)
+    assert j.reward_win_rate(seen, SETTINGS).verdict == (verdict if judges else "inconclusive")
 
 
 def test_kl_is_the_mean_log_ratio_and_has_a_budget():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from math import log
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load, save_file
 
 from feedback.examples import Thumb
 from learner.backbone import Backbone, LoraShape, Reach
 from learner.examples import Preference, rows_of
 from learner.prepared import PreparedStore
 from learner.reward import RewardModel, RewardSettings
-from learner.reward_net import REWARD
+from learner.reward_net import HEAD, REWARD
 from tests.learner.tiny_llama import pairs, tiny_backbone, tiny_model
 
 SETTINGS = RewardSettings(learning_rate=1e-2, replay=1.0, person_share=1.0)
@@ -104,6 +107,17 @@ def test_a_state_of_other_layers_is_learned_again(tmp_path: Path):
     shape = LoraShape(rank=4, alpha=8.0, first_layer=2)
     smaller = Backbone.load(tiny_model(), shape, adapters=("policy", REWARD), reach={REWARD: Reach(1)})
     assert not RewardModel(smaller, PreparedStore(), SETTINGS).thaw(tmp_path, digest, [], [])
+
+
+def test_a_state_with_a_head_of_another_size_is_learned_again(tmp_path: Path):
+    reward = model()
+    file = tmp_path / "old.safetensors"
+    save_file(load(reward.net.serialised()) | {HEAD: torch.ones(3)}, file)
+    digest = sha256(file.read_bytes()).hexdigest()
+    file.rename(tmp_path / f"{digest}.safetensors")
+    before = reward.net.digest()
+    assert not reward.thaw(tmp_path, digest, [], [])
+    assert reward.net.digest() == before
 
 
 def test_a_step_that_is_not_finite_teaches_nothing_and_counts_as_not_learned():
