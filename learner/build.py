@@ -36,7 +36,7 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
         LoraShape(**config.lora.model_dump()),
         torch.float32,
         (ADAPTER, PARENT, REWARD),
-        {REWARD: Reach(config.reward.layers, config.reward.depth)},
+        reach={REWARD: Reach(config.reward.layers, config.reward.depth)},
     )
     prepared = PreparedStore()
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
