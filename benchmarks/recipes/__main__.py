@@ -56,6 +56,7 @@ def arguments() -> argparse.Namespace:
     add("--seeds", nargs="+", type=int, default=[1, 2], help="crowds, each with votes of its own")
     add("--votes", type=int, default=400, help="decided votes that are trained on")
     add("--flip", type=float, default=0.0, help="share of votes turned round, beside what people have wrong")
+    add("--thumbs", type=int, default=0, help="on single answers, trained on beside the votes")
     add("--samples", type=int, default=2, help="of each policy to each kept prompt")
     add("--tokens", type=int, default=32, help="of an answer")
     return parser.parse_args()
@@ -86,6 +87,8 @@ def train(wanted: argparse.Namespace) -> None:
         wanted.tokens,
         "--flip",
         wanted.flip,
+        "--thumbs",
+        wanted.thumbs,
         "--recipes",
         *wanted.recipes,
     ]

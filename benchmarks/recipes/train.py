@@ -29,13 +29,22 @@ SECTIONS = ("lora", "dpo", "mixture")
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser()
-    options = {"work": Path, "config": Path, "seed": int, "votes": int, "tokens": int, "flip": float}
+    options = {
+        "work": Path,
+        "config": Path,
+        "seed": int,
+        "votes": int,
+        "tokens": int,
+        "flip": float,
+        "thumbs": int,
+    }
     for name, kind in options.items():
         parser.add_argument(f"--{name}", type=kind, required=True)
     parser.add_argument("--recipes", nargs="+", required=True)
     wanted = parser.parse_args()
     torch.set_num_threads(1)
-    said = votes(base_files(wanted.work, wanted.tokens)[0], wanted.votes, wanted.seed, wanted.flip)
+    answers = base_files(wanted.work, wanted.tokens)[0]
+    said = votes(answers, wanted.votes, wanted.seed, wanted.flip, wanted.thumbs)
     stores: dict[int, PreparedStore] = {}
     for recipe in wanted.recipes:
         folder = place(wanted, recipe, wanted.seed)
@@ -62,8 +71,7 @@ def changes(file: Path, recipe: str) -> list[str]:
 def place(wanted: argparse.Namespace, recipe: str, seed: int) -> Path:
     """The folder of a recipe for a crowd, named after all that its figures hang on: another setting is another folder."""
     hangs_on = [*changes(wanted.config, recipe), f"votes={wanted.votes}", f"tokens={wanted.tokens}"]
-    if wanted.flip:
-        hangs_on.append(f"flip={wanted.flip}")
+    hangs_on += [f"{name}={value}" for name in ("flip", "thumbs") if (value := getattr(wanted, name))]
     return wanted.work / f"{recipe},seed={seed},{sha256(repr(hangs_on).encode()).hexdigest()[:8]}"
 
 
@@ -78,10 +86,15 @@ def train(config: Config, said: Votes, store: PreparedStore, folder: Path, seed:
     def progress(at: object) -> None:
         print(f"{folder.name}: {at}", file=sys.stderr, flush=True)
 
-    done = train_policy(backbone, said.trained, [1.0] * len(said.trained), settings, store, progress)
+    told = [*said.decided, *said.thumbs]
+    done = train_policy(backbone, told, [1.0] * len(told), settings, store, progress)
     backbone.save_adapter(ADAPTER, folder)
-    told = {"wrong": said.wrong, "flips_by_agreement": flips}
-    return {**told, **asdict(done.first), "seconds": done.seconds, "steps": done.steps}
+    crowd = {
+        "wrong": said.wrong,
+        "flips_by_agreement": flips,
+        "thumbs_up": sum(thumb.up for thumb in said.thumbs),
+    }
+    return {**crowd, **asdict(done.first), "seconds": done.seconds, "steps": done.steps}
 
 
 if __name__ == "__main__":

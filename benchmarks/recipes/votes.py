@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.recipes.draw import answers, reply
-from feedback.examples import Preference
+from feedback.examples import Preference, Thumb
 from heliotrope.simulate.people import Population
 from heliotrope.simulate.utility import utility
 
@@ -17,6 +17,8 @@ DRAWS = 4
 PEOPLE = 100
 SHARED, READERS = 60, 4
 """Pairs that several people are asked about, and how many of them."""
+PASSERS_BY = 12
+"""People who see an answer that somebody may press a thumb on; few do."""
 
 
 def base_files(work: Path, tokens: int) -> tuple[Path, Path]:
@@ -26,33 +28,41 @@ def base_files(work: Path, tokens: int) -> tuple[Path, Path]:
 
 @dataclass(frozen=True)
 class Votes:
-    """What one crowd says. trained: decided votes, each on a pair of its own; wrong: share of them that the hidden utility has
-    the other way round. shared: what more people say of the first pairs, which tells how often votes are wrong."""
+    """What one crowd says. decided: votes, each on a pair of its own; wrong: share of them that the hidden utility has
+    the other way round. shared: what more people say of the first pairs, which tells how often votes are wrong. thumbs: each on an
+    answer of its own, of pairs that nobody voted on."""
 
-    trained: list[Preference]
+    decided: list[Preference]
     wrong: float
     shared: list[Preference]
+    thumbs: list[Thumb]
 
 
-def votes(file: Path, count: int, seed: int, flip: float = 0.0) -> Votes:
-    """Of a crowd on `count` pairs. flip: share of votes that are turned round by chance, beside what the crowd has wrong by
-    itself. Raises ValueError when fewer are decided."""
+def votes(file: Path, count: int, seed: int, flip: float = 0.0, thumbs: int = 0) -> Votes:
+    """Of a crowd on `count` pairs, and so many thumbs. flip: share of all that is turned round by chance, beside what the crowd
+    has wrong by itself. Raises ValueError when fewer are decided, or pressed."""
     crowd = Crowd(seed, flip)
     shown = [
         (drawn[i], drawn[i + 1]) for drawn in answers(file).values() for i in range(0, len(drawn) - 1, 2)
     ]
     random.Random(f"recipes {seed}").shuffle(shown)
-    said = (crowd.vote(turn, pair, turn) for turn, pair in enumerate(shown))
-    found = list(islice((vote for vote in said if vote), count))
+    turns = iter(enumerate(shown))
+    found = list(islice(filter(None, (crowd.vote(turn, pair, turn) for turn, pair in turns)), count))
     if len(found) < count:
         raise ValueError(f"only {len(found)} of {count} votes are decided; ask for fewer with --votes")
+    left = [
+        (f"{turn}-{side}", answer) for turn, pair in turns for side, answer in zip("ab", pair, strict=True)
+    ]
+    pressed = list(islice(filter(None, (crowd.press(*one) for one in left)), thumbs))
+    if len(pressed) < thumbs:
+        raise ValueError(f"only {len(pressed)} of {thumbs} thumbs are pressed; ask for fewer with --thumbs")
     again = [
         crowd.vote(turn, shown[turn], turn + reader)
         for turn in range(min(SHARED, len(shown)))
         for reader in range(1, READERS + 1)
     ]
     wrong = sum(not right for _, right in found) / count
-    return Votes([vote for vote, _ in found], wrong, [said[0] for said in again if said])
+    return Votes([vote for vote, _ in found], wrong, [said[0] for said in again if said], pressed)
 
 
 class Crowd:
@@ -76,6 +86,19 @@ class Crowd:
         return _preference(f"vote-{turn}-{reader}", person.name, f"pair-{turn}", chosen, rejected), _worth(
             chosen
         ) >= _worth(rejected)
+
+    def press(self, place: str, answer: dict) -> Thumb | None:
+        """The first thumb of those who pass by an answer; None when nobody presses one."""
+        passing = (self._people[int(place.split("-")[0]) + number] for number in range(PASSERS_BY))
+        presses = ((person, person.thumb(answer["prompt"], reply(answer))) for person in passing)
+        person, press = next((found for found in presses if found[1]), (None, None))
+        if person is None or not answer["ids"]:
+            return None
+        up = (press == "up") is not (self._chance.random() < self._flip)
+        return Thumb(
+            id=f"thumb-{place}", event_ids=(f"thumb-{place}",), prompt_ids=tuple(answer["prompt_ids"]), user=person.name,
+            conversation=f"thumb-{place}", time=0.0, source="simulated", response_ids=tuple(answer["ids"]), up=up,
+        )  # fmt: skip
 
 
 def _worth(answer: dict) -> float:

@@ -33,9 +33,9 @@ def drawn(tmp_path: Path) -> Path:
 
 def test_each_vote_is_on_a_pair_of_its_own_and_mostly_for_the_better(drawn: Path) -> None:
     said = votes(drawn, 30, seed=1)
-    shown = {frozenset((v.chosen_ids, v.rejected_ids)) for v in said.trained}
-    assert len(shown) == len(said.trained) == 30
-    better = sum(v.chosen_ids[1] % 2 == 0 for v in said.trained)
+    shown = {frozenset((v.chosen_ids, v.rejected_ids)) for v in said.decided}
+    assert len(shown) == len(said.decided) == 30
+    better = sum(v.chosen_ids[1] % 2 == 0 for v in said.decided)
     assert better >= 25
     assert said.wrong == pytest.approx(1 - better / 30)
 
@@ -52,9 +52,21 @@ def test_votes_that_are_turned_round_are_seen_in_what_others_say_of_the_pair(dra
     assert of_clear < 0.1 and 0.2 < of_noisy < 0.4
 
 
+def test_thumbs_are_on_answers_that_nobody_voted_on_and_mostly_right(drawn: Path) -> None:
+    said = votes(drawn, 20, seed=1, thumbs=12)
+    seen = {ids for v in said.decided for ids in (v.chosen_ids, v.rejected_ids)}
+    pressed = {thumb.response_ids for thumb in said.thumbs}
+    assert len(pressed) == 12 and not pressed & seen
+    assert sum(thumb.up is (thumb.response_ids[1] % 2 == 0) for thumb in said.thumbs) >= 10
+    assert votes(drawn, 20, seed=1, thumbs=12) == said
+    assert votes(drawn, 20, seed=1).decided == said.decided
+
+
 def test_too_few_votes_are_refused(drawn: Path) -> None:
     with pytest.raises(ValueError, match=r"only \d+ of 41 votes are decided"):
         votes(drawn, 41, seed=1)
+    with pytest.raises(ValueError, match=r"only \d+ of 41 thumbs are pressed"):
+        votes(drawn, 20, seed=1, thumbs=41)
 
 
 def test_a_recipe_changes_what_the_file_says(tmp_path: Path) -> None:
@@ -73,7 +85,7 @@ def test_what_training_does_not_read_is_refused(tmp_path: Path) -> None:
 
 def test_another_setting_is_another_folder(tmp_path: Path) -> None:
     file = tmp_path / "demo.toml"
-    wanted = Namespace(work=tmp_path, config=file, votes=10, tokens=48, flip=0.0)
+    wanted = Namespace(work=tmp_path, config=file, votes=10, tokens=48, flip=0.0, thumbs=0)
     file.write_text("[dpo]\nbeta = 0.1\n")
     before = place(wanted, "demo", 1)
     assert place(wanted, "demo", 1) == before
