@@ -121,6 +121,8 @@ def _same_split(core: Sequence[Pair], chat: ChatFormat, arguments: argparse.Name
             held_out=write_pairs(folder / "held_out.jsonl", list(rest)),
             order=tuple(pair.id for pair in known),
             setting="float32",
+            rank=arguments.rank,
+            alpha=2.0 * arguments.rank,
             learning_rate=arguments.trl_learning_rate,
         )
         theirs = need(run_side("trl", job)).accuracy

@@ -59,8 +59,8 @@ class Side:
         net = RewardNet(self.backbone, seed=1) if self.job.task == "reward" else None
         if net is None:
             self.backbone.reset(ADAPTER, seed=1)
-        parameters = net.parameters if net else list(self.backbone.parameters(ADAPTER).values())
-        adam = optimiser(parameters, self.job.learning_rate)
+        adapter = list(self.backbone.parameters(ADAPTER).values())
+        adam = net.adam if net else optimiser(adapter, self.job.learning_rate)
         count, losses = self.job.batch, []
         plan = [rows[i : i + count] for i in range(0, len(rows), count)]
         for number, part in enumerate(plan, 1):

@@ -156,8 +156,9 @@ class LogWriter:
 def _tell(items: Sequence[Item], outcome: Sequence[int] | HeliotropeError) -> None:
     """Give each event its offset, or all the same error; each event loop is woken once, not once an event."""
     done: dict[asyncio.AbstractEventLoop, list[Call]] = {}
-    for number, (_, call, place) in enumerate(items):
-        call.outcomes[place] = outcome if isinstance(outcome, HeliotropeError) else outcome[number]
+    outcomes = [outcome] * len(items) if isinstance(outcome, HeliotropeError) else outcome
+    for (_, call, place), one in list(zip(items, outcomes, strict=True)):
+        call.outcomes[place] = one
         call.left -= 1
         if not call.left:
             done.setdefault(call.future.get_loop(), []).append(call)

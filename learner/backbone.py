@@ -1,7 +1,7 @@
 """One frozen base model for policy, reference and reward model; each is an adapter on it, or none.
 
-Layers below `first_layer` carry no adapter: nobody's training changes them, so they run once an example,
-without gradient, and what they give is kept (learner/prepared.py) for every epoch and every adapter.
+Nobody's training changes the layers below an adapter's first one, so they run once an example, without gradient, and what they
+give is kept (learner/prepared.py) for every epoch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 @dataclass(frozen=True)
 class LoraShape:
-    """What an adapter covers: the update is (alpha / rank) B A on `targets` of the layers from `first_layer`."""
+    """What an adapter covers: the update is (alpha / rank) B A on `targets` of the layers from `first_layer`, unless it has a
+    `Reach` of its own."""
 
     rank: int = 16
     alpha: float = 32.0
@@ -174,7 +175,7 @@ class Backbone:
 
     def logprobs(self, batch: Batch, adapter: str | None, states: States | None = None) -> PerToken:
         """Log-probability in nats of every response token in `batch.tokens` order, at temperature 1."""
-        states = self.lower(batch) if states is None else states
+        states = self.lower(batch, adapter) if states is None else states
         return self.token_logprobs(self.upper(states, batch, adapter), batch)
 
     def parameters(self, adapter: str) -> dict[str, nn.Parameter]:

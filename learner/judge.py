@@ -1,7 +1,7 @@
 """The gate between training and people: figures in, a verdict for each gate out. Any gate can veto.
 
 A gate says pass, fail, inconclusive (too little to tell) or error. A candidate passes when none fails or errs and
-at least one of the two gates that show a gain (`held_out_accuracy`, `reward_win_rate`) passes.
+at least one of the two gates that show a gain (`held_out_accuracy`, `reward_win_rate`) passes: docs/decisions/what-passes.md.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def held_out_accuracy(evidence: Evidence, settings: Settings) -> Gate:
 def reward_win_rate(evidence: Evidence, settings: Settings) -> Gate:
     """Share of fresh prompts on which the reward model prefers the candidate's sample to the parent's.
 
-    A reward model whose own predictions are not shown to beat a coin (95 % Wilson interval) can neither veto nor approve.
+    A reward model whose own predictions are not shown to beat a coin (95 % Wilson interval) can neither veto nor approve. One
+    that never had a pair to predict, where people press thumbs only, can approve: nothing else would show a gain.
     """
     if len(evidence.candidate) != len(evidence.parent):
         raise HeliotropeError(
@@ -108,7 +109,8 @@ def reward_win_rate(evidence: Evidence, settings: Settings) -> Gate:
     pairs = zip(evidence.candidate, evidence.parent, strict=True)
     wins = sum(1.0 if c.reward > p.reward else 0.5 if c.reward == p.reward else 0.0 for c, p in pairs)
     gate = _share("win_rate", wins, len(evidence.candidate), 0.5)
-    if _beats_a_coin(evidence.reward_right, evidence.reward_predictions):
+    untried = gate.verdict == "pass" and not evidence.reward_predictions
+    if untried or _beats_a_coin(evidence.reward_right, evidence.reward_predictions):
         return gate
     return Gate("inconclusive", gate.figures, "the reward model is not shown to predict people")
 

@@ -35,7 +35,7 @@ def recover(parts: Parts, stop: Event | None = None) -> None:
     said, digest = judgements(preferences), newest.reward_model.get("digest", "")
     if not rewards.take_up(parts.reward, parts.registry, digest, said):
         log.warning("the reward model of %s is not kept here; learning it again", newest.version)
-        parts.reward.learn(said)
+        parts.store.record(parts.reward.learn(said), afresh=True)
     parts.inbox.settle(preferences)
 
 

@@ -42,7 +42,7 @@ class RewardSettings:
     """How it is trained."""
 
     learning_rate: float = 5e-4
-    """Step of AdamW."""
+    """Step of AdamW on the adapter; the head's is `HEAD_STEP` times it."""
     batch_pairs: int = 8
     """New judgements of one step."""
     replay: float = 0.5

@@ -62,9 +62,13 @@ class Store:
         """It has been published, or has failed: the next one sees all that is known by then."""
         self._database.table("begun").delete_where()
 
-    def record(self, predictions: Sequence[Prediction]) -> None:
-        """Keep each preference's first prediction; a repeat after a restart changes nothing."""
-        self._database.table("predictions").insert_all((asdict(p) for p in predictions), ignore=True)
+    def record(self, predictions: Sequence[Prediction], afresh: bool = False) -> None:
+        """Keep each preference's first prediction; a repeat after a restart changes nothing. afresh: of a model that learned
+        again from nothing; what another one had said before proves nothing of it, and goes."""
+        with self._database.conn:
+            if afresh:
+                self._database.table("predictions").delete_where()
+            self._database.table("predictions").insert_all((asdict(p) for p in predictions), ignore=True)
 
     def record_steps(self, version: str, steps: Mapping[int, Mapping[str, float]]) -> None:
         """Keep the figures of a version's steps, by name; of STEP_FIGURES, those that there are."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -68,7 +69,7 @@ class Swapper:
         self._swapping, self._shadowing = asyncio.Lock(), asyncio.Lock()
         self._changed = asyncio.Event()
         self._drains: dict[str, asyncio.Task[None]] = {}
-        self._hurried: list[str] = []  # names that somebody waits for
+        self._hurried: Counter[str | None] = Counter()  # names and seats that people wait for
         self._proven: dict[str, Mapping[str, str]] = {}  # sha256 of a resident's files, by its name
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -96,7 +97,9 @@ class Swapper:
 
         rests: it is checked at leisure, since nobody but the learner waits for it.
         """
-        with self._hurrying(None if rests else adapter_of(version)):
+        with self._hurrying(
+            None if rests else Role.SHADOW
+        ):  # whatever is checked there now, people wait for its end
             async with self._shadowing:
                 while not ((slot := self._seated(version)) and slot.ready):
                     if slot is not None:
@@ -108,15 +111,13 @@ class Swapper:
         return slot.adapter
 
     @contextmanager
-    def _hurrying(self, adapter: Adapter | None) -> Iterator[None]:
-        """Meanwhile a check of the adapter goes on without rests, also one that others began at leisure."""
-        names = [adapter.name] if adapter else []
-        self._hurried += names
+    def _hurrying(self, what: str | None) -> Iterator[None]:
+        """Meanwhile a check of this adapter, by name, or in this seat goes on without rests, also one that others began at leisure."""
+        self._hurried[what] += 1
         try:
             yield
         finally:
-            for name in names:
-                self._hurried.remove(name)
+            self._hurried[what] -= 1
 
     def _seated(self, version: PolicyVersion) -> Slot | None:
         """The slot of a version; for a shadow the same weights under any version's name will do."""
@@ -206,7 +207,7 @@ class Swapper:
             raise SwapError(f"policy-v{version}", "verify", error) from error
         adapter = adapter_of(read)
         self._adopt(read)
-        with self._hurrying(adapter):
+        with self._hurrying(adapter.name):
             while not ((slot := self.table.find(adapter)) and slot.ready):
                 if slot is not None:
                     await self._settled(adapter)
@@ -233,7 +234,9 @@ class Swapper:
             step = "identity"
             await check_identity(self.engine, adapter)
             step = "behaviour"
-            pace = replace(self.pace, hurried=lambda: adapter.name in self._hurried)
+            pace = replace(
+                self.pace, hurried=lambda: any(self._hurried[what] for what in (adapter.name, role))
+            )
             figures = await check_behaviour(self.engine, adapter, items, self.limits, pace)
             if self.table is not table:
                 raise EngineError(DIED)

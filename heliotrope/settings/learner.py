@@ -104,8 +104,8 @@ class Reward(Section):
     """Share of the base's layers after which it reads a response; 1: after the last."""
     layers: int = Field(default=1, ge=1, le=1024)
     """Layers that its adapter covers, counted downwards from there: its price."""
-    learning_rate: float = Field(default=5e-4, gt=0, le=1)
-    """Step of AdamW."""
+    learning_rate: float = Field(default=5e-4, gt=0, le=0.01)
+    """Step of AdamW on its adapter; its head, which starts at 0, takes a hundred times that."""
     replay: float = Field(default=0.5, ge=0, le=16)
     """Old preferences rehearsed beside each new one."""
     margin: float = Field(default=0.0, ge=0, le=10)
@@ -124,7 +124,8 @@ class Judge(Section):
     min_accuracy: float = Field(default=0.5, ge=0, le=1)
     """Held-out preference accuracy that the candidate must exceed."""
     min_held_out: int = Field(default=8, ge=1)
-    """With fewer held-out preferences the accuracy gate is inconclusive."""
+    """With fewer held-out preferences the accuracy gate is inconclusive, and only a reward model that is shown to predict people
+    can pass a version."""
     max_kl: float = Field(default=30, gt=0)
     """Largest mean KL to base, nats a response: of the candidate's samples, and of held-out responses the other way round."""
     max_length_ratio: float = Field(default=2.0, gt=1)

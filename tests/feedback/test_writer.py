@@ -22,7 +22,8 @@ from tests.waiting import until_async
 
 
 class GatedLog(SqliteLog):
-    """A log whose commits wait for `gate`, fail with `error`, and are noted batch by batch."""
+    """A log whose commits wait for `gate`, or by number for their own, fail with `error` or when `broken` is their number, and
+    are noted batch by batch."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -31,12 +32,17 @@ class GatedLog(SqliteLog):
         self.entered = threading.Event()
         self.error: LogError | None = None
         self.batches: list[list[str]] = []
+        self.appends = 0
+        self.gates: dict[int, threading.Event] = {}
+        self.broken: int | None = None
 
     def append(self, events: Sequence[Event]) -> list[int]:
+        number = self.appends
+        self.appends += 1
         self.entered.set()
-        assert self.gate.wait(10)
-        if self.error is not None:
-            raise self.error
+        assert self.gates.get(number, self.gate).wait(10)
+        if self.error is not None or number == self.broken:
+            raise self.error or LogError("the disk is gone")
         self.batches.append([e.event_id for e in events])
         return super().append(events)
 
@@ -133,24 +139,34 @@ async def test_a_failed_batch_is_told_to_each_waiter_and_the_next_one_succeeds(
     assert await writer.append([vote("v0")]) == [newest(log, "feedback")]
 
 
-async def test_a_call_over_two_batches_is_told_once_both_are_durable_and_fails_with_either(
-    log: GatedLog,
-) -> None:
-    writer, gate = LogWriter(log, batch=3), log.gate
-    gate.clear()
+async def test_a_call_over_two_batches_is_told_once_both_are_durable(log: GatedLog) -> None:
+    writer, log.gates = LogWriter(log, batch=3), {1: threading.Event()}
     call = asyncio.create_task(writer.append([vote(f"v{i}") for i in range(5)]))
-    await until_async(log.entered.is_set)
-    log.entered.clear()
-    gate.set()
+    await until_async(lambda: log.appends == 2)
+    await asyncio.sleep(0)
+    assert log.count("feedback") == 3 and not call.done()
+    log.gates[1].set()
     assert await call == [1, 2, 3, 4, 5] and [len(batch) for batch in log.batches] == [3, 2]
-    gate.clear()
-    failing = asyncio.create_task(writer.append([vote(f"w{i}") for i in range(5)]))
-    await until_async(lambda: len(writer._queue) == 2)
-    log.error = LogError("the disk is gone")
-    gate.set()
-    with pytest.raises(LogError, match="the disk is gone"):
-        await failing
     writer.stop()
+
+
+@pytest.mark.parametrize(("broken", "kept"), [(0, ["v3", "v4"]), (1, ["v0", "v1", "v2"])])
+async def test_a_call_over_two_batches_fails_with_either(log: GatedLog, broken: int, kept: list[str]) -> None:
+    writer, log.broken = LogWriter(log, batch=3), broken
+    with pytest.raises(LogError, match="the disk is gone"):
+        await writer.append([vote(f"v{i}") for i in range(5)])
+    assert log.batches == [kept]
+    writer.stop()
+
+
+async def test_whoever_waits_is_told_when_the_log_answers_for_fewer_than_it_was_given(
+    log: GatedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "append", lambda events: [1])
+    monkeypatch.setattr(threading, "excepthook", lambda told: None)
+    writer = LogWriter(log)
+    with pytest.raises(LogError, match="ended unexpectedly; restart serving"):
+        await writer.append([vote("a"), vote("b")])
 
 
 async def test_a_bad_event_fails_its_own_caller_only(log: GatedLog, writer: LogWriter) -> None:

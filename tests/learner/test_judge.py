@@ -47,14 +47,24 @@ def test_win_rate_counts_prompts_where_the_reward_is_higher():
 
 
 @pytest.mark.parametrize(
-    ("right", "predictions", "judges"),
-    # Wilson's lower end of 130 of 200 is 0.58, of 105 of 200 it is 0.46
-    [(130, 200, True), (105, 200, False), (0, 0, False)],
+    ("right", "predictions", "lost", "won"),
+    # Wilson's lower end of 130 of 200 is 0.58, of 105 of 200 it is 0.46; without a pair there was nothing to predict
+    [
+        (130, 200, "fail", "pass"),
+        (105, 200, "inconclusive", "inconclusive"),
+        (0, 0, "inconclusive", "pass"),
+    ],
 )
-@pytest.mark.parametrize(("reward", "verdict"), [(-1.0, "fail"), (1.0, "pass")])
-def test_a_reward_model_judges_only_when_it_predicts_people(right, predictions, judges, reward, verdict):
-    seen = j.Evidence(10, 1.0, [sample(reward=reward)] * 8, [sample()] * 8, right, predictions)
-    assert j.reward_win_rate(seen, SETTINGS).verdict == (verdict if judges else "inconclusive")
+def test_a_reward_model_judges_only_when_it_predicts_people(right, predictions, lost, won):
+    for reward, verdict in ((-1.0, lost), (1.0, won)):
+        seen = j.Evidence(10, 1.0, [sample(reward=reward)] * 8, [sample()] * 8, right, predictions)
+        assert j.reward_win_rate(seen, SETTINGS).verdict == verdict
+
+
+def test_a_young_loop_waits_for_more_votes():
+    won = evidence(pairs=SETTINGS.min_held_out - 1)
+    assert not j.passed(j.judge(replace(won, reward_right=30.0, reward_predictions=54), SETTINGS))
+    assert j.passed(j.judge(replace(won, reward_right=40.0, reward_predictions=54), SETTINGS))
 
 
 def test_kl_is_the_mean_log_ratio_and_has_a_budget():

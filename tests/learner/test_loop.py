@@ -19,12 +19,14 @@ from heliotrope.config import Config, load
 from heliotrope.errors import Unavailable
 from heliotrope.registry import verify
 from heliotrope.v1 import events_pb2
+from learner import rewards
 from learner.build import build
 from learner.lessons import row_ids
 from learner.loop import plan_of, prepare_ahead, run, turn, update
 from learner.metrics import Progress
 from learner.parts import Parts, known
 from learner.recovery import recover
+from learner.reward import Prediction
 from tests.learner.votes_log import ScriptedSampler, make_live, write_others, write_votes
 from tests.learner.whole_model import whole_model
 
@@ -247,6 +249,23 @@ def test_after_a_restart_only_what_came_later_is_news(build_parts: Build, log: S
     again = build_parts()
     recover(again)
     assert len(again.inbox.fresh(read(again))) == 3
+
+
+def test_a_reward_model_that_learns_again_is_judged_by_its_own_predictions(
+    build_parts: Build, log: SqliteLog
+) -> None:
+    write_votes(log, COUNT)
+    parts = build_parts()
+    update(parts, read(parts))
+    asked = parts.store.right()[1]
+    parts.store.record([Prediction(f"another-{n}", 1.0, 0.3, 0) for n in range(9)])
+    assert parts.store.right()[1] == asked + 9
+    recover(kept := build_parts())
+    assert kept.store.right()[1] == asked + 9
+    for state in rewards.folder(parts.registry).iterdir():
+        state.unlink()
+    recover(again := build_parts())
+    assert again.store.right()[1] == asked > 0
 
 
 def test_killed_before_ready_the_same_feedback_is_news_again(build_parts: Build, log: SqliteLog) -> None:

@@ -21,6 +21,16 @@ def take(parameter: nn.Parameter, slope: float, budget: int = 10_000):
     return step(optimiser([parameter], 0.1), ROWS, loss, budget, 0.1)
 
 
+def test_a_group_of_parameters_may_have_so_many_times_the_step() -> None:
+    slow, fast = (nn.Parameter(torch.tensor([4.0])) for _ in range(2))
+    adam = optimiser([slow], 0.1)
+    adam.add_param_group({"params": [fast], "times": 10.0})
+    step(adam, ROWS[:1], lambda batch: slow.sum() + fast.sum(), 10_000, 0.1)
+    assert [slow.item(), fast.item()] == pytest.approx([3.9, 3.0], abs=1e-4), (
+        "Adam's first step has the step size"
+    )
+
+
 @pytest.mark.parametrize("budget", [10_000, 8])
 def test_the_norm_is_of_the_whole_gradient_before_it_is_clipped(budget: int) -> None:
     parameter = nn.Parameter(torch.tensor([4.0, 4.0]))

@@ -216,7 +216,8 @@ def test_reward_loss_is_trls(
 ) -> None:
     head = torch.randn(backbone.hidden_size, generator=torch.Generator().manual_seed(6))
     batch = collate(rows)
-    rewards = two_columns(backbone.upper(backbone.lower(batch), batch, "policy")[batch.last] @ head)
+    last = batch.tokens[torch.bincount(batch.owners).cumsum(0) - 1]
+    rewards = two_columns(backbone.upper(backbone.lower(batch), batch, "policy")[last] @ head)
     loss = bradley_terry(*rewards, margin=torch.tensor(margins or [0.0] * 4)).loss + centre * centring(
         *rewards
     )
