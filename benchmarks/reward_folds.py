@@ -64,16 +64,23 @@ class Data:
     core: list[Pair]
     others: list[Pair]
     raters: list[Pair]
+    left_out: int
+    """Pairs of the trained sources that are too long, or of which one answer says nothing."""
 
     @classmethod
     def load(cls, arguments: argparse.Namespace, chat: ChatFormat) -> Data:
         """Those that fit into `--max-tokens`."""
-        read = [p for p in shuffled(load_pairs(arguments.pairs)) if fits(p, chat, arguments.max_tokens)]
+        given = shuffled(load_pairs(arguments.pairs))
+        read = [p for p in given if fits(p, chat, arguments.max_tokens)]
+        left_out = sum(p.source in arguments.sources for p in given) - sum(
+            p.source in arguments.sources for p in read
+        )
         voted = agreed_pairs(arguments.votes) if arguments.votes else []
         return cls(
             [p for p in read if p.source in arguments.sources][: arguments.limit],
             [p for p in read if p.source not in arguments.sources][: arguments.others],
             [p for p in voted if fits(p, chat, arguments.max_tokens)][: arguments.others],
+            left_out,
         )
 
 

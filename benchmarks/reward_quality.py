@@ -42,6 +42,7 @@ def main() -> None:
         "other_sources": {s: _figures(_of(others, s)) for s in sorted({e.source for e in others})},
         "raters_agree": _figures([item for fold in found for item in fold.raters]),
         "prequential": float(np.mean([share for fold in found for share in fold.prequential])),
+        "left_out": data.left_out,
         "folds": [len(found), arguments.folds],
         "trained_on": [fold.trained_on for fold in found],
         "seconds": [round(fold.seconds) for fold in found],
@@ -69,7 +70,7 @@ def _arguments() -> argparse.Namespace:
     add(
         "--run-folds", type=int, nargs="+", help="which of the folds are measured and reported; all otherwise"
     )
-    add("--max-tokens", type=int, default=512, help="longest row of prompt and both responses")
+    add("--max-tokens", type=int, default=4096, help="longest row of prompt and both responses")
     add("--depth", type=float, default=product.depth, help="share of the layers after which it reads")
     add("--layers", type=int, default=product.layers, help="layers that the adapter covers below that")
     add("--rank", type=int, default=16)

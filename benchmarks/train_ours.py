@@ -56,7 +56,7 @@ class Side:
             rows = [make_row(row.id, row.prompt, row.responses[:1], 1 << 20) for row in rows]
         if self.job.task == "kto":
             store.prepare(self.backbone, rows)
-        net = RewardNet(self.backbone, seed=1) if self.job.task == "reward" else None
+        net = RewardNet(self.backbone, seed=1, head_step=1.0) if self.job.task == "reward" else None  # TRL's
         if net is None:
             self.backbone.reset(ADAPTER, seed=1)
         adapter = list(self.backbone.parameters(ADAPTER).values())

@@ -9,7 +9,7 @@ from heliotrope.errors import HeliotropeError
 from heliotrope.v1.common_pb2 import Sampling
 from learner.backbone import Backbone
 from learner.dpo import ADAPTER, DpoSettings, evaluate
-from learner.examples import Preference
+from learner.examples import Preference, rows_of
 from learner.judge import Evidence, Judged
 from learner.prepared import PreparedStore, log_likelihoods
 from learner.reward import RewardModel
@@ -37,7 +37,8 @@ def gather(
     settings: DpoSettings,
 ) -> Evidence:
     """Measure the "policy" adapter. Greedy draws are measured at temperature 1."""
-    decided = [p for p in held_out if not p.tie]
+    usable = {row.id for row in rows_of(held_out, settings.max_tokens)[0]}
+    decided = [p for p in held_out if not p.tie and p.id in usable]
     seen = evaluate(backbone, decided, settings, store)
     rows, said = _rows(drawn.candidate, drawn.rival, settings.max_tokens)
     rewards = reward.score(rows)

@@ -47,6 +47,8 @@ class RewardSettings:
     """New judgements of one step."""
     replay: float = 0.5
     """Old judgements beside each new one."""
+    beta: float = 1.0
+    """Inverse temperature of comparisons."""
     margin: float = 0.0
     """Reward difference asked of the strongest preference (strength 1); proportional below."""
     centring: float = 0.01
@@ -224,7 +226,7 @@ class RewardModel:
         shares = weights([e for e, _ in examples], now, s.half_life, s.votes_per_person, s.person_share)
         whole = sum(shares) or 1.0
         known = {e.id: (e, share / whole) for (e, _), share in zip(examples, shares, strict=True)}
-        form = RewardForm(s.margin, s.centring, generosity(e for e, _ in (*old, *new)))
+        form = RewardForm(s.margin, s.centring, generosity(e for e, _ in (*old, *new)), s.beta)
         said: dict[str, float] = {}
 
         def loss(batch: Batch) -> Tensor:
@@ -241,5 +243,10 @@ class RewardModel:
             )
         asked = [e.id for e, _ in new if isinstance(e, Preference) and not e.tie]
         margins = {id: said[id] for id in asked if isfinite(said[id])}
-        made = [Prediction(id, m, log1p(exp(-abs(m))) + max(-m, 0.0), len(old)) for id, m in margins.items()]
+        made = [Prediction(id, m, _surprise(s.beta * m), len(old)) for id, m in margins.items()]
         return made, taken.finite
+
+
+def _surprise(margin: float) -> float:
+    """-log of the logistic function, nats, without overflow."""
+    return log1p(exp(-abs(margin))) + max(-margin, 0.0)

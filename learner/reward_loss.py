@@ -23,11 +23,12 @@ PerResponse = Float[Tensor, "responses"]
 @dataclass(frozen=True)
 class RewardForm:
     """margin: asked of the strongest preference, reward units. centring: pull of pairs' rewards to 0, per squared unit.
-    bias: log-odds of a thumb up on a response of reward 0."""
+    bias: log-odds of a thumb up on a response of reward 0. beta: inverse temperature of comparisons."""
 
     margin: float = 0.0
     centring: float = 0.0
     bias: float = 0.0
+    beta: float = 1.0
 
 
 def generosity(judgements: Iterable[Judgement]) -> float:
@@ -63,7 +64,7 @@ def _pairs(
     chosen, rejected = rewards[first], rewards[first + 1]
     margin = form.margin * rewards.new_tensor([e.strength for e in examples])
     ties = torch.tensor([e.tie for e in examples], device=rewards.device)
-    out = bradley_terry(chosen, rejected, margin, shares, ties)
+    out = bradley_terry(chosen, rejected, margin, shares, ties, form.beta)
     loss = out.loss + form.centring * centring(chosen, rejected, shares)
     return loss, dict(zip([e.id for e in examples], out.margins.tolist(), strict=True))
 

@@ -36,10 +36,12 @@ class RewardNet:
     state that is kept holds the moments too, so that it learns on as if it had never been put away.
     """
 
-    def __init__(self, backbone: Backbone, seed: int, learning_rate: float = 5e-4) -> None:
+    def __init__(
+        self, backbone: Backbone, seed: int, learning_rate: float = 5e-4, head_step: float = HEAD_STEP
+    ) -> None:
         self._backbone = backbone
         self._seed = seed
-        self._learning_rate = learning_rate
+        self._learning_rate, self._head_step = learning_rate, head_step
         self.head = nn.Parameter(torch.zeros(backbone.hidden_size))
         self.reset()
 
@@ -50,7 +52,7 @@ class RewardNet:
             self.head.zero_()
         head, *adapter = self.parameters
         self.adam = optimiser([head], self._learning_rate)
-        self.adam.param_groups[0]["times"] = HEAD_STEP
+        self.adam.param_groups[0]["times"] = self._head_step
         self.adam.add_param_group({"params": adapter})
 
     @property

@@ -87,7 +87,8 @@ class Dpo(Section):
 
 
 class Mixture(Section):
-    """How much one example of a kind weighs in a policy update beside one of another kind."""
+    """How much one example of a kind weighs in a policy update beside one of another kind. At 0 nothing is learned from the kind,
+    by the reward model neither."""
 
     pairs: float = Field(default=1.0, ge=0, le=100)
     """A preference pair (DPO)."""
@@ -108,8 +109,11 @@ class Reward(Section):
     """Step of AdamW on its adapter; its head, which starts at 0, takes a hundred times that."""
     replay: float = Field(default=0.5, ge=0, le=16)
     """Old preferences rehearsed beside each new one."""
+    beta: float = Field(default=1.0, gt=0, le=100)
+    """Inverse temperature: how far choices are trusted to follow the reward (docs/maths.md)."""
     margin: float = Field(default=0.0, ge=0, le=10)
-    """Reward difference asked of the strongest preference; proportional below."""
+    """Reward difference asked of the strongest preference, and of the widest grades apart; proportional below. 0: how much
+    better is not learned from, only which."""
     centring: float = Field(default=0.01, ge=0, le=1)
     """Pull of rewards to 0, which comparisons leave free and thumbs need."""
 

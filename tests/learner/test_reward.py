@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import sha256
-from math import log
+from math import exp, log
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,13 @@ def test_every_preference_is_predicted_before_it_is_learned_from():
     assert [p.margin for p in second[:8]] == pytest.approx(expected, abs=1e-6)
     assert [p.seen for p in second] == [8 + i // 8 * 8 for i in range(52)]  # step by step, never one ahead
     assert sum(p.right for p in second[-30:]) / 30 > 0.7
+
+
+def test_choices_that_follow_the_reward_are_a_surprise_where_they_do_not():
+    reward, examples = model(replace(SETTINGS, beta=3.0)), pairs(24)
+    said = reward.learn(examples)[-8:]
+    assert all(p.margin for p in said)
+    assert [p.loss for p in said] == pytest.approx([log(1 + exp(-3 * p.margin)) for p in said])
 
 
 def test_replay_keeps_what_was_learned_first():

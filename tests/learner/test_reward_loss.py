@@ -46,6 +46,12 @@ def test_margin_and_centring_are_of_pairs() -> None:
     assert loss.item() == pytest.approx(cross(0.6 - 0.4) + 0.1 * 1.4**2)
 
 
+def test_the_temperature_is_of_comparisons() -> None:
+    pair = preference("p", (1,), (2,), (3,))
+    loss, margins = judged_loss(torch.tensor([1.0, 0.4]), [(pair, 1.0)], RewardForm(beta=2.0))
+    assert loss.item() == pytest.approx(cross(2 * 0.6)) and margins == pytest.approx({"p": 0.6})
+
+
 def test_generosity_is_the_log_odds_of_a_thumb_up() -> None:
     ups = [thumb(str(n), up=n < 5) for n in range(6)]
     assert generosity(ups) == pytest.approx(log(6 / 2))  # 5 and 1, each with one more
