@@ -1,4 +1,8 @@
-"""Our side of `benchmarks.train`: one training in one process. `python -m benchmarks.train_ours JOB`."""
+"""Our side of `benchmarks.train`: one training in one process. `python -m benchmarks.train_ours JOB`.
+
+Policies are trained by the learner's own `train_policy`, on examples as the learner makes them: KTO on two thumbs of each pair,
+SFT on its chosen response.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,20 @@ from time import perf_counter
 import torch
 
 from benchmarks.pairs import fingerprint, preference
-from benchmarks.train_job import Job, Outcome, peak_gb, read_pairs
-from benchmarks.train_losses import LOSSES
-from feedback.examples import Preference
+from benchmarks.train_job import Job, Outcome, Task, peak_gb, read_pairs
+from benchmarks.train_losses import reward_loss
+from feedback.examples import Demonstration, Preference, Thumb
 from heliotrope.chat import ChatFormat
 from learner.backbone import Backbone, LoraShape
 from learner.dpo import ADAPTER, DpoSettings, evaluate, train_policy
 from learner.examples import rows_of
+from learner.lessons import lessons_of
 from learner.prepared import PreparedStore
 from learner.reward_net import REWARD, RewardNet
-from learner.rows import batches, make_row
-from learner.steps import optimiser, schedule, step
+from learner.rows import batches
+from learner.steps import schedule, step
+
+Taught = Preference | Thumb | Demonstration
 
 
 class Side:
@@ -37,46 +44,59 @@ class Side:
         self.backbone = Backbone.load(Path(job.model), shape, adapters=adapters)
         self.net: RewardNet | None = None
 
-    def examples(self, file: str) -> list[Preference]:
+    def preferences(self, file: str) -> list[Preference]:
         """Tokenise the pairs of a file."""
         return [preference(pair, self.chat) for pair in read_pairs(file)]
 
-    def train(self, examples: Sequence[Preference], store: PreparedStore) -> tuple[float, tuple[str, ...]]:
-        """One pass from a fresh adapter; the mean loss, and the order."""
-        if self.job.task == "dpo":
-            self.backbone.reset(ADAPTER, seed=1)
-            settings = dpo_settings(self.job)
-            update = train_policy(self.backbone, examples, [1.0] * len(examples), settings, store)
-            return update.first.loss, update.example_ids
-        return self._pass(examples, store)
+    def examples(self, file: str) -> list[Taught]:
+        """What the task learns from of a file's pairs."""
+        return [made for pair in self.preferences(file) for made in taught(self.job.task, pair)]
 
-    def _pass(self, examples: Sequence[Preference], store: PreparedStore) -> tuple[float, tuple[str, ...]]:
+    def train(self, examples: Sequence[Taught], store: PreparedStore) -> tuple[float, tuple[str, ...]]:
+        """One pass from a fresh adapter; the mean loss, and the order."""
+        if self.job.task == "reward":
+            return self._rewards([e for e in examples if isinstance(e, Preference)], store)
+        self.backbone.reset(ADAPTER, seed=1)
+        shares = [float(len(e.response_ids)) if isinstance(e, Demonstration) else 1.0 for e in examples]
+        update = train_policy(self.backbone, examples, shares, policy_settings(self.job), store)
+        return update.first.loss, update.example_ids
+
+    def _rewards(self, examples: Sequence[Preference], store: PreparedStore) -> tuple[float, tuple[str, ...]]:
+        """The head takes the adapter's step, as TRL's does."""
         rows, _ = rows_of(examples, 1 << 20)
-        if self.job.task == "sft":
-            rows = [make_row(row.id, row.prompt, row.responses[:1], 1 << 20) for row in rows]
-        if self.job.task == "kto":
-            store.prepare(self.backbone, rows)
-        net = RewardNet(self.backbone, seed=1, head_step=1.0) if self.job.task == "reward" else None  # TRL's
-        if net is None:
-            self.backbone.reset(ADAPTER, seed=1)
-        adapter = list(self.backbone.parameters(ADAPTER).values())
-        adam = net.adam if net else optimiser(adapter, self.job.learning_rate)
+        self.net = RewardNet(self.backbone, seed=1, head_step=1.0)
         count, losses = self.job.batch, []
         plan = [rows[i : i + count] for i in range(0, len(rows), count)]
         for number, part in enumerate(plan, 1):
-            make = LOSSES[self.job.task](self.backbone, store, net, part)
             rate = self.job.learning_rate * schedule(number, len(plan))
-            taken = step(adam, part, make, self.job.token_budget, rate)
+            loss = reward_loss(self.backbone, store, self.net, part)
+            taken = step(self.net.adam, part, loss, self.job.token_budget, rate)
             losses.append(taken.loss if taken.finite else nan)
-        self.net = net
         return sum(losses) / len(losses), tuple(row.id for row in rows)
 
 
-def dpo_settings(job: Job) -> DpoSettings:
-    """Of the benchmark: one pass, as many pairs a step as TRL's batch, nothing refused."""
+def taught(task: Task, pair: Preference) -> list[Taught]:
+    """The examples of a task that a pair makes."""
+    said = {
+        key: getattr(pair, key)
+        for key in ("prompt_ids", "user", "conversation", "time", "source", "event_ids")
+    }
+    if task == "kto":
+        both = {"up": pair.chosen_ids, "down": pair.rejected_ids}
+        return [
+            Thumb(id=f"{pair.id}/{way}", response_ids=ids, up=way == "up", **said)
+            for way, ids in both.items()
+        ]
+    if task == "sft":
+        return [Demonstration(id=pair.id, response_ids=pair.chosen_ids, **said)]
+    return [pair]
+
+
+def policy_settings(job: Job) -> DpoSettings:
+    """Of the benchmark: one pass, as many examples a step as TRL's batch, nothing refused."""
     return DpoSettings(
         learning_rate=job.learning_rate,
-        batch_pairs=job.batch,
+        batch_pairs=job.batch * (2 if job.task == "kto" else 1),
         token_budget=job.token_budget,
         max_tokens=1 << 20,
     )
@@ -99,27 +119,30 @@ def main() -> None:
     side.train(side.examples(job.warm), PreparedStore())
     store = PreparedStore()
     if job.setting == "cached":
-        store.prepare(side.backbone, rows_of(side.examples(job.train), 1 << 20)[0])
+        examples = side.examples(job.train)
+        lessons, _ = lessons_of(examples, {e.id: 1.0 for e in examples}, 1 << 20)
+        store.prepare(side.backbone, [row for lesson in lessons for row in (lesson.row, lesson.mixed) if row])
     began = perf_counter()
     examples = side.examples(job.train)
     loss, order = side.train(examples, store)
     seconds = perf_counter() - began
     peak = peak_gb(job.device)
-    named = fingerprint([ids for example in examples for ids in _sequences(job, example)])
+    named = fingerprint([ids for example in examples for ids in _sequences(example)])
     print(json.dumps(asdict(Outcome(seconds, peak, loss, _accuracy(side), named, order))), flush=True)
 
 
-def _sequences(job: Job, example: Preference) -> list[tuple[int, ...]]:
+def _sequences(example: Taught) -> list[tuple[int, ...]]:
     """What a trainer of separate rows sees."""
-    responses = [example.chosen_ids] if job.task == "sft" else [example.chosen_ids, example.rejected_ids]
+    pair = isinstance(example, Preference)
+    responses = [example.chosen_ids, example.rejected_ids] if pair else [example.response_ids]
     return [(*example.prompt_ids, *response) for response in responses]
 
 
 def _accuracy(side: Side) -> float:
-    unseen = side.examples(side.job.held_out)
+    unseen = side.preferences(side.job.held_out)
     if side.job.task == "reward":
         return _reward_accuracy(side, unseen)
-    seen = evaluate(side.backbone, unseen, dpo_settings(side.job), PreparedStore())
+    seen = evaluate(side.backbone, unseen, policy_settings(side.job), PreparedStore())
     return seen.accuracy if seen else 0.0
 
 

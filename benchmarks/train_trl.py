@@ -27,15 +27,12 @@ def main() -> None:
 
     if job.threads:
         torch.set_num_threads(job.threads)
-    pairs = read_pairs(job.train)
-    if job.order:
-        by_id = {pair.id: pair for pair in pairs}
-        pairs = [by_id[id] for id in job.order]
     tokenizer = _tokenizer(job)
-    warm, texts, unseen = (
-        _texts(job, tokenizer, p) for p in (read_pairs(job.warm), pairs, read_pairs(job.held_out))
+    warm, given, unseen = (
+        _texts(job, tokenizer, read_pairs(file)) for file in (job.warm, job.train, job.held_out)
     )
-    _trainer(job, tokenizer, warm).train()
+    texts = [given[id] for id in job.order or given]
+    _trainer(job, tokenizer, list(warm.values())).train()
     gc.collect()
     model = _model(job)
     began = perf_counter()
@@ -45,7 +42,7 @@ def main() -> None:
     peak = peak_gb(job.device)
     ids = [_ids(job, row) for row in trainer.train_dataset]
     named = fingerprint(part for row in ids for part in row)
-    outcome = Outcome(seconds, peak, loss, _accuracy(job, trainer, unseen), named)
+    outcome = Outcome(seconds, peak, loss, _accuracy(job, trainer, list(unseen.values())), named)
     print(json.dumps(asdict(outcome)), flush=True)
 
 
@@ -58,26 +55,26 @@ def _tokenizer(job: Job) -> Any:
     return tokenizer
 
 
-def _texts(job: Job, tokenizer: Any, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
-    """TRL's columns. Rendering is done before the clock starts, tokenising after."""
+def _texts(job: Job, tokenizer: Any, pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
+    """TRL's columns by our examples' ids. Rendering is done before the clock starts, tokenising after."""
     from heliotrope.chat import Message
     from heliotrope.settings.base import DEFAULT_SYSTEM_PROMPT
 
-    rows: list[dict[str, Any]] = []
+    rows: dict[str, dict[str, Any]] = {}
     for pair in pairs:
         turns = [Message("system", DEFAULT_SYSTEM_PROMPT), *pair.messages]
         prompt = tokenizer.apply_chat_template(
             [asdict(turn) for turn in turns], tokenize=False, add_generation_prompt=True
         )
         if job.task == "dpo":
-            rows.append({"prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected})
+            rows[pair.id] = {"prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected}
         elif job.task == "reward":
-            rows.append({"chosen": prompt + pair.chosen, "rejected": prompt + pair.rejected})
+            rows[pair.id] = {"chosen": prompt + pair.chosen, "rejected": prompt + pair.rejected}
         elif job.task == "sft":
-            rows.append({"prompt": prompt, "completion": pair.chosen})
+            rows[pair.id] = {"prompt": prompt, "completion": pair.chosen}
         else:
-            rows.append({"prompt": prompt, "completion": pair.chosen, "label": True})
-            rows.append({"prompt": prompt, "completion": pair.rejected, "label": False})
+            rows[f"{pair.id}/up"] = {"prompt": prompt, "completion": pair.chosen, "label": True}
+            rows[f"{pair.id}/down"] = {"prompt": prompt, "completion": pair.rejected, "label": False}
     return rows
 
 

@@ -149,14 +149,16 @@ class Backbone:
             return self._core.norm(self._run(states, batch, self.first_layer(adapter), end))
 
     @torch.no_grad()
-    def base(self, batch: Batch) -> tuple[dict[int, States], States]:
-        """One pass of the base: the states that enter each adapter's first layer, by layer, and its normed output."""
+    def base(self, batch: Batch, whole: bool = True) -> tuple[dict[int, States], States]:
+        """One pass of the base: the states that enter each adapter's first layer, by layer, and its normed output; not `whole`:
+        of the last of these layers."""
         states, done, entering = self._core.embed_tokens(batch.token_ids), 0, {}
         with self._using(None):
             for layer in sorted({self.shape.first_layer, *(span.start for span in self._layers.values())}):
                 states = entering[layer] = self._run(states, batch, done, layer)
                 done = layer
-            return entering, self._core.norm(self._run(states, batch, done, len(self._core.layers)))
+            end = len(self._core.layers) if whole else done
+            return entering, self._core.norm(self._run(states, batch, done, end))
 
     @contextmanager
     def bare(self) -> Iterator[None]:

@@ -47,7 +47,7 @@ def lessons_of(
             refused[example.id] = str(error)
             continue
         up = isinstance(example, Thumb) and example.up
-        lessons.append(Lesson(row, kind, shares[example.id], up))
+        lessons.append(Lesson(replace(row, compared=kind != "demonstration"), kind, shares[example.id], up))
     return _with_mixtures(lessons, max_tokens), refused
 
 

@@ -15,7 +15,7 @@ PerLesson = Float[Tensor, "lessons"]
 
 @dataclass(frozen=True)
 class PairMetrics:
-    """Means over pairs and thumbs, each weighted as in training; loss and kl over demonstrations too."""
+    """Means over pairs and thumbs, each weighted as in training; loss over demonstrations too."""
 
     loss: float
     """What was minimised; nats for logistic losses."""
@@ -45,7 +45,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Measured:
-    """One number for each lesson of a batch, without gradient. margins: NaN for demonstrations."""
+    """One number for each lesson of a batch, without gradient. margins, kl: NaN for demonstrations."""
 
     weights: PerLesson
     losses: PerLesson
@@ -58,14 +58,14 @@ def summary(parts: Sequence[Measured]) -> PairMetrics:
     weights, losses, margins, kl = (
         torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Measured)
     )
-    judged = ~margins.isnan()
+    judged, compared = ~margins.isnan(), ~kl.isnan()
     right = torch.where(margins == 0, 0.5, (margins > 0).float())
 
     def mean(values: Tensor, share: Tensor) -> float:
         return float((share * values).sum() / share.sum())
 
     accuracy, margin = (mean(values[judged], weights[judged]) for values in (right, margins))
-    return PairMetrics(mean(losses, weights), accuracy, margin, mean(kl, weights))
+    return PairMetrics(mean(losses, weights), accuracy, margin, mean(kl[compared], weights[compared]))
 
 
 def merge(history: Sequence[PairMetrics]) -> PairMetrics:

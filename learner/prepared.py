@@ -32,7 +32,7 @@ class Prepared:
     states: Mapping[int, Float[Tensor, "seq hidden"]]
     """What enters the first layer of each adapter, by layer; empty once dropped for memory."""
     reference: PerResponse
-    """Log-probability of each response under base, nats."""
+    """Log-probability of each response under base, nats; NaN of a row that nobody compares."""
     tokens: PerToken
     """The same of each token, response by response."""
 
@@ -126,8 +126,9 @@ def _side_by_side(backbone: Backbone, rows: Sequence[Row], workers: int) -> Iter
 @torch.no_grad()
 def _prepared(backbone: Backbone, row: Row) -> Prepared:
     batch = collate([row])
-    states, outputs = backbone.base(batch)
-    logprobs = backbone.token_logprobs(outputs, batch)
+    states, outputs = backbone.base(batch, row.compared)
+    unasked = outputs.new_full((len(batch.tokens),), torch.nan)
+    logprobs = backbone.token_logprobs(outputs, batch) if row.compared else unasked
     return Prepared(row, states, sum_by_response(logprobs, batch), logprobs)
 
 

@@ -30,6 +30,8 @@ class Row:
     responses: tuple[tuple[int, ...], ...]
     dropped: int = 0
     """Prompt tokens left out, oldest turns first, so that the row fits."""
+    compared: bool = True
+    """Whether anybody asks what base says of it; of a demonstration nobody does."""
 
     def __len__(self) -> int:
         """Tokens of the row, all responses counted."""

@@ -1,33 +1,56 @@
-"""Our side of benchmarks.train: a step is the same however it is cut into batches, and starts where it must."""
+"""Our side of benchmarks.train: a step is the same however it is cut into batches, and every task learns from all it is given."""
 
 from __future__ import annotations
 
 from math import log
+from pathlib import Path
 
 import pytest
 
-from benchmarks.train_job import Job
-from benchmarks.train_losses import LOSSES
+from benchmarks.pairs import Pair
+from benchmarks.train_job import Job, Task, write_pairs
+from benchmarks.train_losses import reward_loss
+from benchmarks.train_ours import Side
+from heliotrope.chat import Message
 from learner.examples import rows_of
 from learner.prepared import PreparedStore
 from learner.reward_net import REWARD, RewardNet
 from learner.rows import batches
 from tests.learner.tiny_llama import pairs, tiny_backbone
+from tests.learner.whole_model import whole_model
 
 
-@pytest.mark.parametrize("task", ["reward", "kto", "sft"])
-def test_a_step_does_not_depend_on_how_it_is_cut(task: str):
+def test_a_step_does_not_depend_on_how_it_is_cut():
     backbone, store = tiny_backbone(adapters=("policy", REWARD)), PreparedStore()
     rows, _ = rows_of(pairs(6), 99)
-    store.prepare(backbone, rows)
-    net = RewardNet(backbone, seed=1) if task == "reward" else None
-    loss = LOSSES[task](backbone, store, net, rows)
+    loss = reward_loss(backbone, store, RewardNet(backbone, seed=1), rows)
     whole = sum(loss(batch).item() for batch in batches(rows, 4096))
     cut = sum(loss(batch).item() for batch in batches(rows, 40))
     assert len(batches(rows, 40)) > 2
     assert cut == pytest.approx(whole, rel=1e-5)
-    # untaught: both rewards are 0; KTO: log-ratios and reference point are 0, 1 - s(0) = 1/2; SFT: some nats a token
-    assert whole == pytest.approx({"reward": log(2), "kto": 0.5}.get(task, whole))
+    assert whole == pytest.approx(log(2)), "untaught: all rewards are 0"
+
+
+@pytest.mark.parametrize(("task", "examples"), [("dpo", 8), ("reward", 8), ("kto", 16), ("sft", 8)])
+def test_every_task_trains_on_all_that_its_pairs_make(task: Task, examples: int, tmp_path: Path):
+    texts = [
+        ("What is bread?", "Flour and water.", "A kind of food, as they say."),
+        ("Why?", "Because.", "No."),
+    ]
+    given = [
+        Pair(f"p{n}", "test", (Message("user", asked),), chosen, rejected)
+        for n, (asked, chosen, rejected) in enumerate(texts * 4)
+    ]
+    file = write_pairs(tmp_path / "pairs.jsonl", given)
+    job = Job(
+        task=task, model=str(whole_model(tmp_path / "model")), train=file, warm=file, held_out=file, batch=4
+    )
+    side = Side(job)
+    loss, order = side.train(side.examples(job.train), PreparedStore())
+    assert len(order) == len(set(order)) == examples
+    assert {id.split("/")[0] for id in order} == {pair.id for pair in given}
+    begins = {"dpo": log(2), "reward": log(2), "kto": 0.5}
+    assert loss == pytest.approx(begins.get(task, loss), abs=0.05) and loss > 0
 
 
 def test_a_job_survives_the_command_line():

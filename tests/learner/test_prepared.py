@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,3 +88,17 @@ def test_what_is_not_retained_is_gone_and_its_memory_free(kept: set[str]) -> Non
     store.prepare(backbone, made)
     store.retain(kept)
     assert [row.id for row in made if row.id in store] == sorted(kept)
+
+
+def test_of_a_row_that_nobody_compares_only_the_lower_layers_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, store = tiny_backbone(2), PreparedStore()
+    (row,) = rows(1)
+    whole = PreparedStore()
+    whole.prepare(backbone, [row])
+    monkeypatch.setattr(backbone, "token_logprobs", None)
+    store.prepare(backbone, [replace(row, compared=False)])
+    assert torch.equal(store[row.id].states[2], whole[row.id].states[2])
+    assert store[row.id].reference.isnan().all() and len(store[row.id].tokens) == len(whole[row.id].tokens)
+    monkeypatch.undo()
+    store.prepare(backbone, [row])
+    assert torch.equal(store[row.id].reference, whole[row.id].reference)
