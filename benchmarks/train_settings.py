@@ -8,6 +8,7 @@ FLOAT32 = {"bf16": False, "gradient_checkpointing": False}
 PADDING_FREE = "float32, padding-free"
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
+    "bfloat16": {"gradient_checkpointing": False},
     "float32, checkpointing": {"bf16": False},
     "float32": FLOAT32,
     "float32, precomputed": FLOAT32 | {"precompute_ref_log_probs": True},
