@@ -51,7 +51,7 @@ def _arguments() -> argparse.Namespace:
     add("--model", type=Path, default=Model().folder, help="folder of the base model")
     add("--only", nargs="+", choices=TASKS, default=list(TASKS), help="trainers to compare")
     add("--pairs-count", type=int, default=64, help="pairs that are trained on and timed")
-    add("--held-out", type=int, default=256, help="pairs that accuracy is measured on")
+    add("--held-out", type=int, default=128, help="pairs that accuracy is measured on")
     add("--max-tokens", type=int, default=512, help="longest prompt with response; longer pairs are left out")
     add("--batch", type=int, default=8, help="pairs of one step")
     add("--alternations", type=int, default=3, help="trainings of each side")
