@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,13 +18,13 @@ import pytest
 from feedback.sqlite_log import SqliteLog
 from heliotrope.config import Config, load
 from heliotrope.errors import Unavailable
+from heliotrope.failpoints import VARIABLE
 from heliotrope.registry import verify
 from heliotrope.v1 import events_pb2
 from learner import rewards
 from learner.build import build
 from learner.lessons import row_ids
 from learner.loop import plan_of, prepare_ahead, run, turn, update
-from learner.metrics import Progress
 from learner.parts import Parts, known
 from learner.recovery import recover
 from learner.reward import Prediction
@@ -280,21 +281,50 @@ def test_killed_before_ready_the_same_feedback_is_news_again(build_parts: Build,
     assert update(again, preferences).name == "policy-v2"
 
 
-def killed_in_its_second_step(overrides: list[str]) -> None:
-    """A learner as a process of its own."""
+SECOND_STEP, SECOND_REWARD_STEP, DRAWING = "second step", "second step of the reward model", "drawing"
 
-    def kill(at: Progress) -> None:
-        if at.step == 2:
+
+def killed(overrides: list[str], place: str) -> None:
+    """A learner as a process of its own."""
+    times = Counter[str]()
+
+    def reached(here: str, at: int) -> None:
+        times[here] += 1
+        if here == place and times[here] == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    turn(build(load(None, overrides), kill))
+    class Sampler(ScriptedSampler):
+        def draw(self, *asked):
+            reached(DRAWING, 2)
+            return super().draw(*asked)
+
+    os.environ[VARIABLE] = place if "READY" in place else ""
+    parts = build(load(None, overrides), lambda progress: reached(SECOND_STEP, 2))
+    step = parts.reward._step
+    parts.reward._step = lambda new: (reached(SECOND_REWARD_STEP, 2), step(new))[1]
+    turn(replace(parts, sampler=Sampler()))  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        SECOND_STEP,
+        *(
+            pytest.param(place, marks=pytest.mark.slow)
+            for place in (
+                SECOND_REWARD_STEP,
+                DRAWING,
+                "between files and READY=kill",
+                "between files and READY=kill@2",
+            )
+        ),
+    ],
+)
 def test_an_update_killed_on_its_way_is_made_as_it_would_have_been(
-    build_parts: Build, overrides: list[str], log: SqliteLog, tmp_path: Path
+    place: str, build_parts: Build, overrides: list[str], log: SqliteLog, tmp_path: Path
 ) -> None:
     write_votes(log, COUNT)
-    child = get_context("spawn").Process(target=killed_in_its_second_step, args=(overrides,))
+    child = get_context("spawn").Process(target=killed, args=(overrides, place))
     child.start()
     child.join(120)
     assert child.exitcode == -signal.SIGKILL
