@@ -25,8 +25,7 @@ from heliotrope.config import load
 from heliotrope.registry import Registry
 from serving.engine import Adapter
 from serving.engine_vllm import EngineSettings, VllmEngine
-from serving.slots import SLOTS
-from serving.swap import adapter_of
+from serving.slots import SLOTS, adapter_of
 from tests.loop.real_adapters import Trainer, stage
 
 BFLOAT16_NATS = 0.35

@@ -75,7 +75,7 @@ class Routes:
             return self.take(name)
         version = await asyncio.to_thread(self.registry.shadow, digest)
         self._check_base(version)
-        return self._held(await self.swapper.ensure(version, rests=True))
+        return self._held(await self.swapper.ensure_at_leisure(version))
 
     async def release_shadow(self, digest: str) -> None:
         """Delete a shadow's folder; one that is not there is fine.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from heliotrope.errors import ResourceExhausted, Unavailable
+from heliotrope.registry import PolicyVersion
 from serving.engine import Adapter
 
 SLOTS = 6
@@ -26,6 +27,16 @@ class Role(StrEnum):
     CANARY = "canary"
     SHADOW = "shadow"
     DRAINING = "draining"
+
+
+def adapter_of(version: PolicyVersion) -> Adapter:
+    """How the engine names a version of the registry."""
+    return Adapter(version.name, version.digest, version.path)
+
+
+def number_of(adapter: Adapter | None) -> int:
+    """The N of `policy-vN`; 0 for the base."""
+    return int(adapter.version.removeprefix("policy-v")) if adapter else 0
 
 
 class SlotsFull(ResourceExhausted):

@@ -11,8 +11,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from heliotrope.errors import FailedPrecondition, HeliotropeError, NotFound
@@ -22,7 +22,7 @@ from serving.engine import Adapter, Engine, EngineError
 from serving.engine_watch import DIED
 from serving.identity import check_identity, check_name
 from serving.pace import Pace
-from serving.slots import SLOTS, Role, Slot, SlotTable
+from serving.slots import SLOTS, Role, Slot, SlotTable, adapter_of, number_of
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +45,6 @@ class Swapped:
     seconds: float
 
 
-def adapter_of(version: PolicyVersion) -> Adapter:
-    """How the engine names a version of the registry."""
-    return Adapter(version.name, version.digest, version.path)
-
-
-def number_of(adapter: Adapter | None) -> int:
-    """The N of `policy-vN`; 0 for the base."""
-    return int(adapter.version.removeprefix("policy-v")) if adapter else 0
-
-
 class Swapper:
     """The engine's residents and where new responses go. `live` and `canary` are read by routing; None is base."""
 
@@ -69,7 +59,7 @@ class Swapper:
         self._swapping, self._shadowing = asyncio.Lock(), asyncio.Lock()
         self._changed = asyncio.Event()
         self._drains: dict[str, asyncio.Task[None]] = {}
-        self._hurried: Counter[str | None] = Counter()  # names and seats that people wait for
+        self._hurried: Counter[str] = Counter()  # names and seats that people wait for
         self._proven: dict[str, Mapping[str, str]] = {}  # sha256 of a resident's files, by its name
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -85,33 +75,31 @@ class Swapper:
             table.release(adapter)
             self._changed.set()
 
-    @asynccontextmanager
-    async def borrow(self, version: PolicyVersion) -> AsyncIterator[Adapter]:
-        """Any version for samples: a resident is used as it is, another one waits for the shadow's seat."""
-        with self.using(await self.ensure(version, rests=True)) as adapter:
-            assert adapter is not None
-            yield adapter
+    async def ensure(self, version: PolicyVersion) -> Adapter:
+        """Make a version resident for people, in the shadow's seat unless it has another. Raises SwapError."""
+        with self._hurrying(Role.SHADOW):  # whatever is checked there now, they wait for its end
+            return await self.ensure_at_leisure(version)
 
-    async def ensure(self, version: PolicyVersion, *, rests: bool = False) -> Adapter:
-        """Make a version resident, in the shadow's seat unless it has another. Raises SwapError.
+    async def ensure_at_leisure(self, version: PolicyVersion) -> Adapter:
+        """The same where only the learner waits for it."""
+        async with self._shadowing:
+            return await self._ready(version, Role.SHADOW, self._vacate_shadow)
 
-        rests: it is checked at leisure, since nobody but the learner waits for it.
-        """
-        with self._hurrying(
-            None if rests else Role.SHADOW
-        ):  # whatever is checked there now, people wait for its end
-            async with self._shadowing:
-                while not ((slot := self._seated(version)) and slot.ready):
-                    if slot is not None:
-                        await self._settled(slot.adapter)
-                    elif self.table.has_room(Role.SHADOW):
-                        await self._take(version, Role.SHADOW)
-                    else:
-                        await self._vacate_shadow()
+    async def _ready(
+        self, version: PolicyVersion, role: Role, make_room: Callable[[], Awaitable[None]]
+    ) -> Adapter:
+        """The version's adapter, loaded and checked, in this seat unless it has another."""
+        while not ((slot := self._seated(version)) and slot.ready):
+            if slot is not None:
+                await self._settled(slot.adapter)
+            elif self.table.has_room(role):
+                await self._take(version, role)
+            else:
+                await make_room()
         return slot.adapter
 
     @contextmanager
-    def _hurrying(self, what: str | None) -> Iterator[None]:
+    def _hurrying(self, what: str) -> Iterator[None]:
         """Meanwhile a check of this adapter, by name, or in this seat goes on without rests, also one that others began at leisure."""
         self._hurried[what] += 1
         try:
@@ -130,8 +118,10 @@ class Swapper:
             await self._until(lambda: self.table.in_flight(slot.adapter) == 0)
             if self.table.find(slot.adapter) == slot:
                 await self._unload(slot.adapter)
-        if not self.table.has_room(Role.SHADOW):
-            await self._until(lambda: self.table.has_room(Role.SHADOW))
+        await self._room_for(Role.SHADOW)
+
+    async def _room_for(self, role: Role) -> None:
+        await self._until(lambda: self.table.has_room(role))
 
     # --- swaps --------------------------------------------------------------------------------------------------------
 
@@ -208,14 +198,7 @@ class Swapper:
         adapter = adapter_of(read)
         self._adopt(read)
         with self._hurrying(adapter.name):
-            while not ((slot := self.table.find(adapter)) and slot.ready):
-                if slot is not None:
-                    await self._settled(adapter)
-                elif self.table.has_room(Role.LOADING):
-                    await self._take(read, Role.LOADING)
-                else:
-                    await self._until(lambda: self.table.has_room(Role.LOADING))
-        return slot.adapter
+            return await self._ready(read, Role.LOADING, lambda: self._room_for(Role.LOADING))
 
     def _adopt(self, version: PolicyVersion) -> None:
         """What the learner drew samples from to judge a version is that version: its load and both checks count."""
@@ -234,9 +217,7 @@ class Swapper:
             step = "identity"
             await check_identity(self.engine, adapter)
             step = "behaviour"
-            pace = replace(
-                self.pace, hurried=lambda: any(self._hurried[what] for what in (adapter.name, role))
-            )
+            pace = replace(self.pace, hurried=lambda: bool(self._hurried[adapter.name] + self._hurried[role]))
             figures = await check_behaviour(self.engine, adapter, items, self.limits, pace)
             if self.table is not table:
                 raise EngineError(DIED)

@@ -17,7 +17,8 @@ from heliotrope.registry import PolicyVersion, Registry
 from serving.behaviour import read_record
 from serving.engine import Adapter, EngineError, Finish, Sampling
 from serving.engine_vllm import VllmEngine
-from serving.swap import SwapError, Swapper, adapter_of
+from serving.slots import adapter_of
+from serving.swap import SwapError, Swapper
 from serving.vllm_plugin import WRAPPER
 from tests.loop.real_adapters import Trainer, noise, stage
 from tests.waiting import until_async

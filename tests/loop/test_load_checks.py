@@ -15,7 +15,8 @@ from heliotrope.registry import PolicyVersion, Registry
 from serving.behaviour import Item, Limits
 from serving.engine import Adapter
 from serving.engine_vllm import VllmEngine
-from serving.swap import SwapError, Swapper, adapter_of
+from serving.slots import adapter_of
+from serving.swap import SwapError, Swapper
 from tests.loop.real_adapters import noise, stage, write_adapter
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]

@@ -209,10 +209,11 @@ async def test_a_call_that_breaks_leaves_nobody_waiting_and_mixes_up_nothing(wor
     """Serving ends calls and refuses some; every judgement gets its own result or an error, and the next ones go on."""
     answered, (alice, _) = await world.chat(who=ALICE), PEOPLE
     streams = world.server.services.private_feedback.streams
-    streams.silence = 0.05  # each turn's call is ended before the next turn
+    streams.silence = 0.05  # ends each turn's call
     async with FeedbackStream(world.private) as stream:
         for turn in range(4):
             full = turn % 2
+            await until_async(lambda: stream._talking is None or stream._talking.done())
             streams.room = Room(0 if full else 16)
             names = [f"{turn}-{number}" for number in range(20)]
             told = await asyncio.gather(

@@ -16,8 +16,8 @@ from heliotrope.registry import PolicyVersion
 from serving.behaviour import check_behaviour, read_record
 from serving.engine import EngineError, Piece
 from serving.pace import Pace
-from serving.slots import Role
-from serving.swap import SwapError, Swapper, adapter_of
+from serving.slots import Role, adapter_of
+from serving.swap import SwapError, Swapper
 from tests.serving.swap_world import LIMITS, World, until
 
 
@@ -153,7 +153,7 @@ async def test_shadows_take_turns_in_one_seat(world: World) -> None:
     order: list[str] = []
 
     async def sample(version: PolicyVersion, gate: asyncio.Event) -> None:
-        async with world.swapper.borrow(version) as adapter:
+        with world.swapper.using(await world.swapper.ensure_at_leisure(version)) as adapter:
             order.append(f"in {adapter.version}")
             await gate.wait()
             order.append(f"out {adapter.version}")
@@ -172,10 +172,10 @@ async def test_shadows_take_turns_in_one_seat(world: World) -> None:
     assert list(world.engine.resident) == [adapter_of(two).name]
 
 
-async def test_borrowing_the_live_version_uses_its_own_slot(world: World) -> None:
+async def test_sampling_the_live_version_uses_its_own_slot(world: World) -> None:
     version = world.publish(0.1)
     await world.swapper.make_live(1)
-    async with world.swapper.borrow(version) as adapter:
+    with world.swapper.using(await world.swapper.ensure_at_leisure(version)) as adapter:
         assert adapter == world.swapper.live
         assert world.swapper.residents() == {"policy-v1": Role.LIVE}
 
@@ -303,7 +303,7 @@ async def test_only_what_the_learner_samples_from_is_checked_at_leisure(
         leisure.append(not pace.hurried())
 
     monkeypatch.setattr("serving.swap.check_behaviour", check)
-    async with world.swapper.borrow(world.publish(0.1, shadow=True)):
+    with world.swapper.using(await world.swapper.ensure_at_leisure(world.publish(0.1, shadow=True))):
         pass
     world.publish(0.2)
     await world.swapper.ensure(world.registry.read(1))
@@ -325,7 +325,8 @@ async def test_a_check_at_leisure_hurries_once_somebody_waits_for_the_version(
 
     monkeypatch.setattr("serving.swap.check_behaviour", check)
     version = world.publish(0.1)
-    sampling = asyncio.create_task(world.swapper.ensure(version, rests=True))
+
+    sampling = asyncio.create_task(world.swapper.ensure_at_leisure(version))
     await begun.wait()
     if people == "make it live":
         assert (await world.swapper.make_live(1)).current == await sampling
