@@ -137,7 +137,7 @@ class Broker:
             if found["error_code"] or not found["partitions"]:
                 raise LogError(f"the broker has no topic {full}; start serving, it makes the topics")
             places = [TopicPartition(full, p["partition_index"]) for p in found["partitions"]]
-            ends = self._offsets().end_offsets(places)
+            ends = self._ends(places)
             if exact:
                 ends |= self._high_water({p: end for p, end in ends.items() if end})
             return Topic(name, str(found.get("topic_id") or ""), {p.partition: ends[p] for p in places})
@@ -148,6 +148,14 @@ class Broker:
             if client is not None:
                 client.close()
         self._admin = self._consumer = None
+
+    def _ends(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        try:
+            return self._offsets().end_offsets(places)
+        except KeyError as partition:  # kafka-python 3.0.12 trips over what the broker left out
+            raise LogError(
+                f"the broker did not tell where {partition} ends, as it does while it makes a topic; try again"
+            ) from partition
 
     def _high_water(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         """The offset after the last, from the answer to a fetch of the last batch."""

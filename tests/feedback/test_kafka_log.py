@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
+from kafka.consumer.fetcher import Fetcher
 from pydantic import ValidationError
 
 from feedback.kafka_client import Broker, options, wanted
@@ -71,6 +72,23 @@ def test_a_topic_made_anew_is_another_place_and_is_read_from_its_beginning(log: 
     writer.append([vote("after")])
     writer.close()
     assert [r.event.event_id for r in log.read("feedback", position, 9) if r.event] == ["after"]
+
+
+def test_a_partition_whose_end_the_broker_does_not_tell_yet_is_asked_for_again(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append([vote("kept")])
+
+    async def nothing(*_: object) -> dict:
+        return {}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Fetcher, "_fetch_offsets_by_times_async", nothing)
+        with pytest.raises(
+            LogError, match=r"did not tell where TopicPartition\(.*feedback.* ends.*try again"
+        ):
+            log.end("feedback")
+    assert sum(log.end("feedback").values()) == 1
 
 
 def test_a_record_that_is_no_event_is_passed_on_with_its_problem(log: KafkaLog) -> None:
