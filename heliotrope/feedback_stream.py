@@ -26,7 +26,7 @@ MOST_WAITING = 16_384
 """Judgements that wait for their turn."""
 AHEAD = 2
 """Messages under way at once: one is read while the other is being made durable."""
-TOGETHER_SECONDS = 0.003
+TOGETHER_SECONDS = 0.006
 """So long a message waits for company: under load fewer, fuller messages cost serving less."""
 IDLE_SECONDS = 30.0
 """After so long without a judgement the call is ended; the next one begins another."""

@@ -18,9 +18,9 @@ import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import feedback.checkpoints
 import feedback.kafka_link
 import feedback.kafka_log
-import feedback.sqlite_log
 from benchmarks.faults.bugs import plant
 from benchmarks.faults.clients import Talk
 from benchmarks.faults.quick_engine import QuickEngine
@@ -120,7 +120,7 @@ def settle(orders: Orders) -> None:
     faulthandler.register(signal.SIGUSR1)  # says where it stands when it does not end
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kafka").setLevel(logging.WARNING)
-    feedback.sqlite_log.CHECKPOINT_BYTES = orders.checkpoint_bytes
+    feedback.checkpoints.CHECKPOINT_BYTES = orders.checkpoint_bytes
     plant(orders.bug)
     threading.Thread(target=_end_with_parent, name="end with the run", daemon=True).start()
 
