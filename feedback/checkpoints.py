@@ -35,15 +35,25 @@ class Checkpoints:
     def written(self, count: int) -> None:
         """So many bytes were committed. One caller at a time."""
         self._unmoved += count
-        if self._unmoved >= CHECKPOINT_BYTES and not (self._thread and self._thread.is_alive()):
+        if self._unmoved >= CHECKPOINT_BYTES and not self._moving:
             self._unmoved = 0
             self._thread = threading.Thread(target=self._move, name="log-checkpoint", daemon=True)
             self._thread.start()
+
+    def keep_up(self) -> None:
+        """Wait where a checkpoint is so slow that half as much as it moves was written meanwhile: the write-ahead log stays
+        small whatever comes. Not to be called in one's turn to write."""
+        if self._unmoved >= CHECKPOINT_BYTES // 2 and self._moving:
+            self.settle()
 
     def settle(self) -> None:
         """Wait for the one that is under way. Not to be called in one's turn to write."""
         if self._thread:
             self._thread.join()
+
+    @property
+    def _moving(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def _move(self) -> None:
         reach("in a checkpoint")

@@ -1,7 +1,7 @@
 """The embedded log: one SQLite file, one writer, any number of read-only readers.
 
-Committed means on disk (`synchronous=FULL`, WAL). One connection writes and checkpoints; every other one, in this
-process or another, opens the file read-only, so that a read never waits for a commit.
+Committed means on disk (`synchronous=FULL`, WAL). One connection writes, and checkpoints.py has one that only moves what was
+written; every other one, in this process or another, opens the file read-only, so that a read never waits for a commit.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class SqliteLog:
     def append(self, events: Sequence[Event]) -> list[int]:
         """See `Log.append` and `Store`."""
         rows = [(topic_of(event), key_of(event), event.event_id, pack(event)) for event in events]
+        self._checkpoints.keep_up()
         with self._write_lock, self._errors():
             if self._writer is None:
                 raise LogError(
