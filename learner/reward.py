@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, isfinite, log1p
+from math import exp, isfinite, log, log1p
 from pathlib import Path
 
 import torch
@@ -25,12 +25,14 @@ from learner.prepared import PreparedStore
 from learner.reward_loss import Judgement, RewardForm, generosity, judged_loss
 from learner.reward_net import REWARD, RewardNet
 from learner.rows import Batch, Row, batches
-from learner.steps import step
+from learner.steps import Taken, step
 
-log = logging.getLogger("heliotrope.learner")
+logger = logging.getLogger("heliotrope.learner")
 
 REBUILD_SHARE = 0.1
 """Share of what was learned whose withdrawal makes the model start again from what stands."""
+HIGHEST = 20.0 * log(2)
+"""Loss of a step, nats, beyond which the model has come off: 20 times that of one without an opinion."""
 WARM_STEPS = 4
 """Steps over which the step size grows, while AdamW learns the gradients' scale."""
 
@@ -112,7 +114,7 @@ class RewardModel:
         self._since: list[str] = []
         self._withdrawn = 0
         self._left_out: set[str] = set()
-        """What a step that was not finite had: tried again by the next process."""
+        """What a step that failed had: tried again by the next process."""
 
     @property
     def learned(self) -> frozenset[str]:
@@ -123,21 +125,26 @@ class RewardModel:
         """Predict the new ones, then learn from them. Returns the new predictions.
 
         Known, held-out and unusable ones are passed over; ties and thumbs are learned from but not predicted. whole_steps:
-        leave for later what does not fill a step.
+        leave for later what does not fill a step. A step that is not finite is left out; at one that explodes the model is
+        what it was before this call, which has then learned and predicted nothing.
         """
         new, count = self._new(judgements), self._settings.batch_pairs
         new = new[: len(new) // count * count] if whole_steps else new
         self._store.prepare(self._backbone, [row for _, row in new])
         made: list[Prediction] = []
+        before = self.net.state(), self._known.copy(), self._since.copy()
         for start in range(0, len(new), count):
             part = new[start : start + count]
             predictions, taken = self._step(part)
             made += predictions
-            if taken:
+            if not taken.finite or taken.loss > HIGHEST:
+                self._left_out.update(e.id for e, _ in part)
+            else:
                 self._known |= {e.id: (e, row) for e, row in part}
                 self._since += [e.id for e, _ in part]
-            else:
-                self._left_out.update(e.id for e, _ in part)
+            if taken.finite and taken.loss > HIGHEST:
+                self._undo(*before)
+                return []
         return made
 
     def keep(self, standing: Sequence[Judgement], afresh: bool = False) -> None:
@@ -199,6 +206,10 @@ class RewardModel:
             self._withdrawn = withdrawn
         return found
 
+    def _undo(self, state: Mapping[str, Tensor], known: dict[str, Known], since: list[str]) -> None:
+        self.net.load_state(state)
+        self._known, self._since = known, since
+
     def _forget(self) -> None:
         self.net.reset()
         self._known.clear()
@@ -212,8 +223,8 @@ class RewardModel:
     def _rewards(self, batch: Batch) -> Tensor:
         return self.net.rewards(batch, self._store.states(self._backbone, batch, REWARD))
 
-    def _step(self, new: Sequence[Known]) -> tuple[list[Prediction], bool]:
-        """One step on the new ones and some old ones, each by its weight; and whether it was taken.
+    def _step(self, new: Sequence[Known]) -> tuple[list[Prediction], Taken]:
+        """One step on the new ones and some old ones, each by its weight.
 
         What the step's forward pass says of the new ones is the prediction: nothing has moved by then. Ages count from
         the step's newest, not from the clock: learned again after a kill, it comes to the same bits.
@@ -238,13 +249,16 @@ class RewardModel:
         taken = step(self.net.adam, [row for _, row in examples], loss, s.token_budget, rate)
         if not taken.finite:
             self._store.forget(known)
-            log.warning(
-                "the reward model left out a step, not finite: %s", ", ".join(e.id for e, _ in examples)
+        if not taken.finite or taken.loss > HIGHEST:
+            logger.warning(
+                "the reward model left out a step, %s: %s",
+                f"of {taken.loss:.3g} nats, and all since its last state" if taken.finite else "not finite",
+                ", ".join(e.id for e, _ in examples),
             )
         asked = [e.id for e, _ in new if isinstance(e, Preference) and not e.tie]
         margins = {id: said[id] for id in asked if isfinite(said[id])}
         made = [Prediction(id, m, _surprise(s.beta * m), len(old)) for id, m in margins.items()]
-        return made, taken.finite
+        return made, taken
 
 
 def _surprise(margin: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from hashlib import sha256
 from math import sqrt
 from pathlib import Path
@@ -70,14 +71,36 @@ class RewardNet:
         outputs = self._backbone.upper(states, batch, REWARD)
         return pool(outputs, batch) @ self.head / sqrt(len(self.head))
 
-    def serialised(self) -> bytes:
-        """Adapter, head and moments as one safetensors file."""
+    def state(self) -> dict[str, Tensor]:
+        """A copy of adapter, head and moments."""
         moments = {
-            f"{ADAM}.{index}.{name}": value
+            f"{ADAM}.{index}.{name}": value.clone()
             for index, values in self.adam.state_dict()["state"].items()
             for name, value in values.items()
         }
-        return save(self._backbone.state(REWARD) | {HEAD: self.head.detach().clone()} | moments)
+        return self._backbone.state(REWARD) | {HEAD: self.head.detach().clone()} | moments
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave. Raises TamperedAdapter, unchanged, when it is of another shape."""
+        head, adapter, moments = tensors[HEAD], dict[str, Tensor](), dict[int, dict[str, Tensor]]()
+        for key in tensors.keys() - {HEAD}:
+            if key.startswith(f"{ADAM}."):
+                _, index, name = key.split(".")
+                moments.setdefault(int(index), {})[name] = tensors[key]
+            else:
+                adapter[key] = tensors[key]
+        if head.shape != self.head.shape:
+            raise TamperedAdapter(
+                f"the head reads {len(head)} numbers, not {len(self.head)}; it is learned again"
+            )
+        self._backbone.load_state(REWARD, adapter)
+        with torch.no_grad():
+            self.head.copy_(head)
+        self.adam.load_state_dict(self.adam.state_dict() | {"state": moments})
+
+    def serialised(self) -> bytes:
+        """`state` as one safetensors file."""
+        return save(self.state())
 
     def digest(self) -> str:
         """sha256, in hexadecimal, of `serialised`: names the reward model that judged a version."""
@@ -101,19 +124,7 @@ class RewardNet:
         path = _file(folder, digest)
         if not path.is_file() or sha256(path.read_bytes()).hexdigest() != digest:
             return False
-        tensors = load_file(path)
-        head, state = tensors.pop(HEAD), dict[int, dict[str, Tensor]]()
-        for key in [key for key in tensors if key.startswith(f"{ADAM}.")]:
-            _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = tensors.pop(key)
-        if head.shape != self.head.shape:
-            raise TamperedAdapter(
-                f"the head reads {len(head)} numbers, not {len(self.head)}; it is learned again"
-            )
-        self._backbone.load_state(REWARD, tensors)
-        with torch.no_grad():
-            self.head.copy_(head)
-        self.adam.load_state_dict(self.adam.state_dict() | {"state": state})
+        self.load_state(load_file(path))
         return True
 
 

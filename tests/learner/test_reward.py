@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
+import learner.reward
 from feedback.examples import Thumb
 from learner.backbone import Backbone, LoraShape, Reach
 from learner.examples import Preference, rows_of
@@ -138,6 +139,31 @@ def test_a_step_that_is_not_finite_teaches_nothing_and_counts_as_not_learned():
     spared = model()
     spared.learn([*examples[:8], *examples[16:]])
     assert hurt.learned == spared.learned
+    assert hurt.net.digest() == spared.net.digest()
+
+
+def test_a_model_that_explodes_is_what_it_was_before_and_says_what_was_in_the_step(
+    caplog: pytest.LogCaptureFixture,
+):
+    examples = pairs(24)
+    hurt = model(replace(SETTINGS, learning_rate=50.0))
+    hurt.learn(examples[:8])
+    before, learned = hurt.net.digest(), hurt.learned
+    assert hurt.learn(examples) == [], "its predictions count as little as its steps"
+    assert (hurt.net.digest(), hurt.learned) == (before, learned)
+    (said,) = [r.getMessage() for r in caplog.records if "left out a step, of" in r.getMessage()]
+    assert sum(p.id in said for p in examples[8:]) == 8
+
+
+def test_after_an_explosion_the_model_learns_all_but_what_did_it(monkeypatch: pytest.MonkeyPatch):
+    examples = pairs(24)
+    hurt, spared = model(), model()
+    for reward in (hurt, spared):
+        reward.learn(examples[:8])
+    with monkeypatch.context() as patched:
+        patched.setattr(learner.reward, "HIGHEST", 0.0)
+        hurt.learn(examples)
+    assert hurt.learn(examples) == spared.learn([*examples[:8], *examples[16:]])
     assert hurt.net.digest() == spared.net.digest()
 
 
