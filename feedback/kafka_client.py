@@ -150,8 +150,9 @@ class Broker:
         self._admin = self._consumer = None
 
     def _ends(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        reader = self._offsets()
         try:
-            return self._offsets().end_offsets(places)
+            return reader.end_offsets(places)
         except KeyError as partition:  # kafka-python 3.0.12 trips over what the broker left out
             raise LogError(
                 f"the broker did not tell where {partition} ends, as it does while it makes a topic; try again"

@@ -1,12 +1,13 @@
 """The embedded log: one SQLite file, one writer, any number of read-only readers.
 
-Committed means on disk (`synchronous=FULL`, WAL). One connection writes, and checkpoints.py has one that only moves what was
-written; every other one, in this process or another, opens the file read-only, so that a read never waits for a commit.
+Committed means on disk (`synchronous=FULL`, WAL). One connection writes and checkpoints; every other one, in this
+process or another, opens the file read-only, so that a read never waits for a commit.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import sqlite3
 import threading
 import zlib
@@ -17,11 +18,12 @@ from typing import TextIO
 
 from sqlite_utils import Database
 
-from feedback.checkpoints import Checkpoints
 from feedback.log import LogFull, Positions, Record, key_of, pack, parse_event, place, topic_of
 from heliotrope.errors import LogError
 from heliotrope.failpoints import reach
 from heliotrope.v1.events_pb2 import Event
+
+logger = logging.getLogger(__name__)
 
 _PUT = "INSERT INTO events (topic, key, event_id, crc, value) VALUES {} ON CONFLICT (event_id) DO NOTHING"
 _OFFSET = "SELECT offset FROM events WHERE event_id = ?"
@@ -30,8 +32,9 @@ _GET = (
 )
 _FIND = "SELECT event_id, crc, value FROM events WHERE event_id = ?"
 
-ROW_BYTES = 4096
-"""What a row takes beside its value."""
+CHECKPOINT_BYTES, ROW_BYTES = 256 << 10, 4096
+"""Bytes between two checkpoints; a row is taken for its value and one page. Commits wait for a checkpoint, so each is small; beside
+commits none may run: before 3.51.3 SQLite can then lose what was committed (sqlite.org/wal.html, "the WAL-reset bug")."""
 TOGETHER = 64
 """Rows of one statement. Each statement lets go of the interpreter's lock, and a busy program gives it back milliseconds
 later: with a statement a row a commit of fifty events took a tenth of a second under load."""
@@ -68,8 +71,7 @@ class SqliteLog:
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._owner: TextIO | None = None
-        self._checkpoints = Checkpoints(self.path, self._write_lock)
-        self._closed = False
+        self._closed, self._unmoved = False, 0
         self.committed: Callable[[int], None] = lambda count: None
         if not read_only:
             self._open_writer()
@@ -77,7 +79,6 @@ class SqliteLog:
     def append(self, events: Sequence[Event]) -> list[int]:
         """See `Log.append` and `Store`."""
         rows = [(topic_of(event), key_of(event), event.event_id, pack(event)) for event in events]
-        self._checkpoints.keep_up()
         with self._write_lock, self._errors():
             if self._writer is None:
                 raise LogError(
@@ -92,7 +93,7 @@ class SqliteLog:
                 ]
                 reach("before commit")
             self.committed(connection.total_changes - before)
-            self._checkpoints.written(sum(len(value) + ROW_BYTES for *_, value in rows))
+            self._checkpoint(sum(len(value) + ROW_BYTES for *_, value in rows))
             return offsets
 
     def drop(self, offsets: Sequence[int]) -> list[int]:
@@ -136,7 +137,6 @@ class SqliteLog:
 
     def close(self) -> None:
         """See `Log.close`."""
-        self._checkpoints.settle()
         with self._write_lock, self._read_lock, self._errors():
             self._closed = True
             for held in (
@@ -148,6 +148,18 @@ class SqliteLog:
                     held.close()
             self._reader = self._writer = self._owner = None
 
+    def _checkpoint(self, written: int) -> None:
+        """Move what was written into the file every CHECKPOINT_BYTES, as far as readers let it. What cannot be moved stays
+        in the write-ahead log, committed, for the next time."""
+        self._unmoved += written
+        if self._unmoved >= CHECKPOINT_BYTES and self._writer is not None:
+            self._unmoved = 0
+            reach("in a checkpoint")
+            try:
+                self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error as error:
+                logger.warning("the log %s was committed and not moved into its file: %s", self.path, error)
+
     def _open_writer(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +168,7 @@ class SqliteLog:
                 self._writer = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 self._writer.execute("PRAGMA synchronous = FULL")
-                self._writer.execute("PRAGMA wal_autocheckpoint = 0")  # see checkpoints.py
+                self._writer.execute("PRAGMA wal_autocheckpoint = 0")  # see _checkpoint
                 _migrate(self._writer, self.path)
         except OSError as error:
             raise LogError(

@@ -16,7 +16,7 @@ import grpc
 from benchmarks.faults import history
 from benchmarks.faults.checker import Report, check
 from benchmarks.faults.clients import CHANNEL, Person
-from benchmarks.faults.house import CHECKPOINT_BYTES, House, Program
+from benchmarks.faults.house import House, Program
 from benchmarks.faults.plan import ANY_TIME, Episode, Kill
 from benchmarks.faults.settle import settle
 from benchmarks.faults.stores import read_stores
@@ -28,8 +28,6 @@ LIFE_SECONDS = {"serving": 10.0, "learner": 30.0}
 """How long a failpoint is waited for; a life that does not come to it is killed and the kill is tried once more."""
 SLOWER = 5.0
 """A learner's kill at any time comes so many times later than serving's: a start takes longer."""
-OFTEN_BYTES = 128 << 10
-"""Between checkpoints, where a life is to end in one: the product's four megabytes take too long to come by."""
 
 
 @dataclass
@@ -61,8 +59,7 @@ class Running:
         number = 0
         while waiting:
             kill, first = waiting.popleft()
-            checkpoint = OFTEN_BYTES if kill.place == "in a checkpoint" else CHECKPOINT_BYTES
-            self.lives["serving"] = self.house.serving(kill.failpoints, checkpoint)
+            self.lives["serving"] = self.house.serving(kill.failpoints)
             self._trouble(number)
             number += 1
             if not await self._end("serving", kill) and first:

@@ -23,7 +23,6 @@ LEARNER = "benchmarks.faults.learner_program"
 PRELOAD = ["benchmarks.faults.programs", LEARNER]
 """What the fork server imports before it forks: 15 s of torch once, and not at each start of the learner."""
 STOP_SECONDS, TELL_SECONDS = 20.0, 0.5
-CHECKPOINT_BYTES = 4 << 20
 STEP = 0.01
 
 
@@ -87,25 +86,23 @@ class House:
             broker.start()
         return cls(folder, settings(folder, model, kind, (public, private, http), port), broker, bug)
 
-    def serving(self, failpoints: str = "", checkpoint_bytes: int = CHECKPOINT_BYTES) -> Program:
+    def serving(self, failpoints: str = "") -> Program:
         """Start serving."""
-        return self._start(serve, "serving", failpoints, checkpoint_bytes)
+        return self._start(serve, "serving", failpoints)
 
     def learner(self, failpoints: str = "") -> Program:
         """Start the learner."""
-        return self._start(learn, "learner", failpoints, CHECKPOINT_BYTES)
+        return self._start(learn, "learner", failpoints)
 
     def calls(self, load: Load, output: Path) -> Program:
         """Start a serving that gives the votes of a load to itself and ends."""
         return Program(fork(serve_calls, self._orders("serving"), load, output))
 
-    def _start(
-        self, program: Callable[[Orders], None], name: str, failpoints: str, checkpoint_bytes: int
-    ) -> Program:
-        return Program(fork(program, self._orders(name, failpoints, checkpoint_bytes)))
+    def _start(self, program: Callable[[Orders], None], name: str, failpoints: str) -> Program:
+        return Program(fork(program, self._orders(name, failpoints)))
 
-    def _orders(self, name: str, failpoints: str = "", checkpoint_bytes: int = CHECKPOINT_BYTES) -> Orders:
-        return Orders(self.config, failpoints, checkpoint_bytes, self.bug, self.folder / f"{name}.log")
+    def _orders(self, name: str, failpoints: str = "") -> Orders:
+        return Orders(self.config, failpoints, self.bug, self.folder / f"{name}.log")
 
     def close(self) -> None:
         """End the broker."""

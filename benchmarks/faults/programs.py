@@ -18,7 +18,6 @@ import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import feedback.checkpoints
 import feedback.kafka_link
 import feedback.kafka_log
 from benchmarks.faults.bugs import plant
@@ -41,12 +40,11 @@ PRELOADED = (feedback.kafka_link, feedback.kafka_log)
 
 @dataclass(frozen=True)
 class Orders:
-    """What one life is to be. failpoints: as heliotrope/failpoints.py reads them. checkpoint_bytes: how much is written
-    between two checkpoints. bug: one that is planted on purpose (bugs.py). output: file of what it says."""
+    """What one life is to be. failpoints: as heliotrope/failpoints.py reads them. bug: one that is planted on purpose
+    (bugs.py). output: file of what it says."""
 
     config: Config
     failpoints: str
-    checkpoint_bytes: int
     bug: str
     output: Path
 
@@ -120,7 +118,6 @@ def settle(orders: Orders) -> None:
     faulthandler.register(signal.SIGUSR1)  # says where it stands when it does not end
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kafka").setLevel(logging.WARNING)
-    feedback.checkpoints.CHECKPOINT_BYTES = orders.checkpoint_bytes
     plant(orders.bug)
     threading.Thread(target=_end_with_parent, name="end with the run", daemon=True).start()
 
