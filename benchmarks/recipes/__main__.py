@@ -15,13 +15,14 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.recipes.compare import Shares, difference
 from benchmarks.recipes.draw import Drawer, replies
 from benchmarks.recipes.train import changes, place
 from benchmarks.recipes.votes import DRAWS, base_files
 from deploy.demo import FILE
 from heliotrope.config import load
 from heliotrope.simulate import report
-from heliotrope.simulate.judging import Samples
+from heliotrope.simulate.judging import Samples, wins_by_prompt
 from heliotrope.simulate.prompts import asked, kept
 
 
@@ -51,7 +52,7 @@ def arguments() -> argparse.Namespace:
         nargs="+",
         default=["demo"],
         metavar="KEY=VALUE,KEY=VALUE",
-        help="demo: nothing is changed",
+        help="demo: nothing is changed; all others are compared with the first",
     )
     add("--seeds", nargs="+", type=int, default=[1, 2], help="crowds, each with votes of its own")
     add("--votes", type=int, default=400, help="decided votes that are trained on")
@@ -98,9 +99,9 @@ def train(wanted: argparse.Namespace) -> None:
         sys.exit(f"training failed, see above: {failed}")
 
 
-async def judge(wanted: argparse.Namespace, base: Samples) -> list[dict[str, object]]:
-    """Each policy's answers to the kept prompts against base's."""
-    found = []
+async def judge(wanted: argparse.Namespace, base: Samples) -> dict[str, list[dict[str, object]]]:
+    """Each policy's answers to the kept prompts against base's, and each recipe against the first."""
+    found, wins = [], dict[str, list[Shares]]()
     async with Drawer.open(wanted.tokens) as drawer:
         for recipe in wanted.recipes:
             for seed in wanted.seeds:
@@ -111,7 +112,12 @@ async def judge(wanted: argparse.Namespace, base: Samples) -> list[dict[str, obj
                 about = {"recipe": recipe, "seed": seed, **json.loads((folder / "figures.json").read_text())}
                 found.append(about | asdict(report.judge(base, replies(file))))
                 print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-    return found
+                wins.setdefault(recipe, []).append(wins_by_prompt(replies(file), base))
+    first, *others = wanted.recipes
+    against = [
+        {"recipe": recipe, "against": first} | difference(wins[recipe], wins[first]) for recipe in others
+    ]
+    return {"policies": found, "differences": against}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.recipes.compare import difference
 from benchmarks.recipes.train import changes, place
 from benchmarks.recipes.votes import votes
 from feedback.agreement import agreement
@@ -91,3 +92,24 @@ def test_another_setting_is_another_folder(tmp_path: Path) -> None:
     assert place(wanted, "demo", 1) == before
     file.write_text("[dpo]\nbeta = 0.05\n")
     assert len({before, place(wanted, "demo", 1), place(wanted, "demo", 2)}) == 3
+
+
+def test_a_difference_is_taken_crowd_by_crowd_and_prompt_by_prompt() -> None:
+    """Gaps of the first crowd 0.25 and 0.25, of the second 0.25 and 0: means 0.25 and 0.125, in all 0.1875.
+
+    Student's t with one degree of freedom at 97.5 % is 12.706; the means' spread is 0.125 / sqrt 2, over sqrt 2: 0.0625.
+    """
+    ours = [{"a": 0.75, "b": 0.5}, {"a": 1.0, "b": 0.5}]
+    theirs = [{"a": 0.5, "b": 0.25}, {"a": 0.75, "b": 0.5}]
+    found = difference(ours, theirs)
+    assert (found["difference"], found["by_crowd"]) == (0.1875, [0.25, 0.125])
+    assert found["over_crowds"] == pytest.approx(
+        (0.1875 - 12.706 * 0.0625, 0.1875 + 12.706 * 0.0625), rel=1e-4
+    )
+    assert found["over_prompts"] == (0.125, 0.25), (
+        "of two prompts only one or the other, or both, can be drawn"
+    )
+
+
+def test_one_crowd_says_nothing_of_other_people() -> None:
+    assert difference([{"a": 1.0}], [{"a": 0.5}])["over_crowds"] is None
