@@ -66,6 +66,8 @@ class Outbox:
         self.store, self.settings, self.clock = store, settings, clock
         self.wake = threading.Event()
         self._low = 0  # every row up to here is marked or in quarantine
+        self.rewinds = 0
+        """Rises when rows wait again that a session has passed."""
         self._lock, self._use = threading.Lock(), threading.Lock()
         with self._errors():
             self._file = _open(path, store)
@@ -129,6 +131,16 @@ class Outbox:
         with self._errors():
             sql = "SELECT event_id, reason FROM quarantine ORDER BY at DESC, offset DESC LIMIT ?"
             return self._file.execute(sql, (limit,)).fetchall()
+
+    def try_again(self) -> int:
+        """Let what the broker did not take wait once more; how many rows that is."""
+        with self._errors():
+            waiting = self._file.execute("DELETE FROM quarantine").rowcount
+            self._low = 0 if waiting else self._low
+        self._grow(waiting)
+        self.rewinds += bool(waiting)
+        self.wake.set()
+        return waiting
 
     def forget(self, topic: str, incarnation: str, ends: Mapping[int, int]) -> int:
         """Unmark what the broker has no longer: the topic was made anew, or ends below a mark. How many rows that was."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from heliotrope.failpoints import reach
 IDLE_SECONDS, BUSY_SECONDS = 0.5, 0.05
 HELD = 4
 """Rows in hand, on their way or behind one of their key, as a multiple of the window."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Session:
     def __init__(self, outbox: Outbox, send: Callable[[Row, Done], None], patience: float) -> None:
         self._outbox, self._send_row, self._patience = outbox, send, patience
         self._window = outbox.settings.window
-        self._cursor = 0
+        self._cursor, self._rewinds = 0, outbox.rewinds
         self._incarnations: dict[str, str] = {}
         self._flying: dict[int, float] = {}
         self._behind: dict[tuple[str, str], deque[Row]] = {}
@@ -85,6 +88,8 @@ class Session:
                 self._alone = suspect.offset
                 self._send(suspect)
             return
+        if self._rewinds != self._outbox.rewinds:
+            self._cursor, self._rewinds = 0, self._outbox.rewinds
         room = min(self._window - len(self._flying), HELD * self._window - len(self._taken))
         for row in self._outbox.waiting(self._cursor, room) if room > 0 else ():
             self._cursor = row.offset
@@ -93,7 +98,7 @@ class Session:
 
     def _take(self, row: Row) -> None:
         if row.event is None:
-            self._outbox.quarantine(row, f"unreadable: {row.problem}")
+            self._quarantine(row, f"unreadable: {row.problem}")
             return
         self._taken.add(row.offset)
         key = (row.topic, row.key)
@@ -148,8 +153,14 @@ class Session:
         if row.offset != self._alone:
             self._suspects.append(row)
             return
-        self._outbox.quarantine(row, reason)
+        self._quarantine(row, reason)
         self._free(row)
+
+    def _quarantine(self, row: Row, reason: str) -> None:
+        logger.error(
+            "the broker never takes event %s: %s; see heliotrope log quarantine list", row.event_id, reason
+        )
+        self._outbox.quarantine(row, reason)
 
     def _free(self, row: Row) -> None:
         """The next of its key may go."""

@@ -28,6 +28,7 @@ class Inbox:
         self._known: set[str] = set()
         self._policy: dict[str, int] = {}
         self._until: Positions | None = None
+        self._looked_again = False
         self.table = PolicyTable()
 
     @property
@@ -38,6 +39,9 @@ class Inbox:
     def read(self, until: Positions | None = None) -> int:
         """Take in what is new (up to `until`, beyond which nothing counts then); how many records that was."""
         self._until = until
+        if until is None and not self._looked_again:  # a newer program may know what the last one did not
+            self._set.retry()
+            self._looked_again = True
         count = self._set.follow(self._log, until)
         for record in read_all(self._log, POLICY, self._policy):
             if until is not None and record.offset > until.get(record.place, 0):

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from feedback.log import Store, place, read_all
+from feedback.log import EventTooLarge, Store, place, read_all
 from heliotrope.errors import HeliotropeError
 from heliotrope.v1 import common_pb2, events_pb2
 from serving.caller import Caller
@@ -111,6 +111,10 @@ class Journal:
         """Commit the end of a response; kept for later, and said so, when the log has no room for it now."""
         try:
             await self.commit(event)
+        except EventTooLarge as error:
+            logger.error(
+                "the end of response %s is not kept, votes on it teach nothing: %s", event.event_id, error
+            )
         except HeliotropeError as error:
             logger.error("event %s waits for room in the log: %s", event.event_id, error)
             self.owed.append(event)

@@ -1,4 +1,4 @@
-"""AdminService (private): how things stand, and feedback as it is committed; the verbs on stores come later."""
+"""AdminService (private): how things stand, feedback as it is committed, verbs on stores, erasure."""
 
 from __future__ import annotations
 
@@ -127,14 +127,17 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             )
             for q in found
         ]  # fmt: skip
-        return admin_pb2.ListQuarantineResponse(records=records, counts=counts)
+        refused = self.relay.outbox.quarantined(request.limit) if self.relay else []
+        rows = [admin_pb2.RefusedEvent(event_id=event_id, reason=why) for event_id, why in refused]
+        return admin_pb2.ListQuarantineResponse(records=records, counts=counts, refused=rows)
 
     async def ReplayQuarantine(
         self, request: admin_pb2.ReplayQuarantineRequest, context: grpc.aio.ServicerContext
     ) -> admin_pb2.ReplayQuarantineResponse:
         """Look again at all that could not be used."""
         taken, stay = await asyncio.to_thread(self.read_models.retry_quarantine)
-        return admin_pb2.ReplayQuarantineResponse(taken=taken, stay=stay)
+        again = await asyncio.to_thread(self.relay.outbox.try_again) if self.relay else 0
+        return admin_pb2.ReplayQuarantineResponse(taken=taken, stay=stay, sent_again=again)
 
     async def GetLineage(
         self, request: admin_pb2.GetLineageRequest, context: grpc.aio.ServicerContext

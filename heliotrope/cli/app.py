@@ -130,7 +130,7 @@ def lineage(
 
 @log.command()
 def replay(private: Private = PRIVATE_ADDRESS) -> None:
-    """Make every derived store again from the log and say whether the hashes agree; status 1 when they do not."""
+    """Make serving's derived store again from the log and say whether the hashes agree; status 1 when they do not."""
     from heliotrope.cli import stores
 
     raise typer.Exit(stores.replay(private))
@@ -151,7 +151,7 @@ def quarantine_list(
 
 @quarantine.command("replay")
 def quarantine_replay(private: Private = PRIVATE_ADDRESS) -> None:
-    """Look again at all of it: a newer program, or a later time, may be able to use some."""
+    """Look again at all of it: a newer program, a later time or another broker may be able to use some."""
     from heliotrope.cli import stores
 
     stores.replay_quarantine(private)

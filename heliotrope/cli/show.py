@@ -125,7 +125,7 @@ def pairs(title: str, rows: Mapping[str, str]) -> Table:
 def line(row: admin_pb2.TailFeedbackResponse) -> str:
     """One judgement as one line: position, time, person, what."""
     event = row.event
-    who = (event.user or "nobody")[:8]
+    who = event.user or "nobody"
     return f"{row.position:>6}  {_time(event.time.ToDatetime(UTC))}  {who}  {_what(event)}"
 
 

@@ -56,10 +56,18 @@ def quarantined(limit: int, before: int, reason: str, address: str) -> None:
         where = f"{q.place}@{q.position}"
         table.add_row(str(q.number), where, q.reason, came, f"{q.size:,}", Text(q.event_id), Text(q.detail))
     Console().print(table)
+    if found.refused:
+        refused = Table("event", "what the broker says", title="Refused by the broker")
+        for one in found.refused:
+            refused.add_row(Text(one.event_id), Text(one.reason))
+        Console().print(refused)
 
 
 def replay_quarantine(address: str) -> None:
     """`heliotrope log quarantine replay`."""
     with Client(private=address) as client:
         done = client.replay_quarantine()
-    print(f"{done.taken} records could be used now, {done.stay} stay in quarantine")
+    print(
+        f"{done.taken} records could be used now, {done.stay} stay in quarantine; {done.sent_again} are sent to the broker again"
+    )
+    print("The learner looks again at its own at each start.")

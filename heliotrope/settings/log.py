@@ -48,10 +48,16 @@ class Kafka(Section):
     """File whose first line is the password: secrets are not settings."""
 
     @model_validator(mode="after")
-    def _sasl_is_whole(self) -> Kafka:
+    def _security_is_whole(self) -> Kafka:
         if self.security_protocol.startswith("SASL") != bool(self.sasl_mechanism):
             raise ValueError(
                 "sasl_mechanism belongs to security_protocol SASL_PLAINTEXT or SASL_SSL; set both or none"
+            )
+        if not self.security_protocol.endswith("SSL") and (
+            self.ssl_cafile or self.ssl_certfile or self.ssl_keyfile
+        ):
+            raise ValueError(
+                f"certificates are set and security_protocol {self.security_protocol} does not use them; set SSL or SASL_SSL"
             )
         if self.sasl_mechanism and not (self.sasl_username and self.sasl_password_file):
             raise ValueError("SASL needs sasl_username and sasl_password_file")

@@ -190,7 +190,7 @@ class QuarantinedRecord(_message.Message):
     def __init__(self, position: _Optional[int] = ..., reason: _Optional[str] = ..., number: _Optional[int] = ..., place: _Optional[str] = ..., detail: _Optional[str] = ..., event_id: _Optional[str] = ..., at: _Optional[float] = ..., size: _Optional[int] = ...) -> None: ...
 
 class ListQuarantineResponse(_message.Message):
-    __slots__ = ("records", "counts")
+    __slots__ = ("records", "counts", "refused")
     class CountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -200,21 +200,33 @@ class ListQuarantineResponse(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     records: _containers.RepeatedCompositeFieldContainer[QuarantinedRecord]
     counts: _containers.ScalarMap[str, int]
-    def __init__(self, records: _Optional[_Iterable[_Union[QuarantinedRecord, _Mapping]]] = ..., counts: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    refused: _containers.RepeatedCompositeFieldContainer[RefusedEvent]
+    def __init__(self, records: _Optional[_Iterable[_Union[QuarantinedRecord, _Mapping]]] = ..., counts: _Optional[_Mapping[str, int]] = ..., refused: _Optional[_Iterable[_Union[RefusedEvent, _Mapping]]] = ...) -> None: ...
+
+class RefusedEvent(_message.Message):
+    __slots__ = ("event_id", "reason")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    reason: str
+    def __init__(self, event_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ReplayQuarantineRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ReplayQuarantineResponse(_message.Message):
-    __slots__ = ("taken", "stay")
+    __slots__ = ("taken", "stay", "sent_again")
     TAKEN_FIELD_NUMBER: _ClassVar[int]
     STAY_FIELD_NUMBER: _ClassVar[int]
+    SENT_AGAIN_FIELD_NUMBER: _ClassVar[int]
     taken: int
     stay: int
-    def __init__(self, taken: _Optional[int] = ..., stay: _Optional[int] = ...) -> None: ...
+    sent_again: int
+    def __init__(self, taken: _Optional[int] = ..., stay: _Optional[int] = ..., sent_again: _Optional[int] = ...) -> None: ...
 
 class GetLineageRequest(_message.Message):
     __slots__ = ("name",)

@@ -131,6 +131,22 @@ def test_half_a_sasl_setting_is_refused() -> None:
         Kafka(security_protocol="SASL_SSL", sasl_mechanism="PLAIN")
 
 
+def test_certificates_that_nothing_would_use_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="PLAINTEXT does not use them; set SSL or SASL_SSL"):
+        Kafka(ssl_cafile=tmp_path / "ca.pem")
+    assert Kafka(ssl_cafile=tmp_path / "ca.pem", security_protocol="SSL").ssl_cafile
+
+
+def test_the_producer_is_idempotent_and_readers_keep_their_own_positions(log: KafkaLog) -> None:
+    log.append([vote("a")])
+    log.read("feedback", {}, 1)
+    assert log._sender is not None
+    sends, reads = log._sender._producer.config, log._readers["feedback"].consumer.config
+    assert (sends["enable_idempotence"], sends["acks"]) == (True, -1)
+    assert (reads["group_id"], reads["enable_auto_commit"]) == (None, False)
+    assert (reads["auto_offset_reset"], reads["isolation_level"]) == ("earliest", "read_committed")
+
+
 def test_checksums_are_not_made_in_python() -> None:
     from kafka.record import util
 

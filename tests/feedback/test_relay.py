@@ -148,6 +148,25 @@ def test_a_refused_row_is_tried_alone_then_quarantined_and_frees_its_key(
     assert (wire.names, outbox.quarantined(), outbox.depth) == (["x2"], [("bad", "too large")], 1)
 
 
+def test_what_the_broker_refused_is_sent_once_more_when_asked_for(log: SqliteLog, outbox: Outbox) -> None:
+    wire = Wire()
+    session = session_of(outbox, wire)
+    log.append([of("x", "bad"), of("y", "y1")])
+    session.step()
+    wire.answer("y1")
+    wire.answer("bad", Refused("too large"))
+    session.step()
+    session.step()
+    wire.answer("bad", Refused("too large"))
+    session.step()
+    assert outbox.refused() == 1 and outbox.depth == 0
+    assert (outbox.try_again(), outbox.refused(), outbox.depth) == (1, 0, 1)
+    session.step()
+    wire.answer("bad")
+    session.step()
+    assert (outbox.depth, outbox.try_again()) == (0, 0)
+
+
 def test_a_row_that_does_not_parse_is_quarantined_with_the_reason(log: SqliteLog, outbox: Outbox) -> None:
     log.append([of("x", "torn"), of("x", "x2")])
     assert log._writer is not None

@@ -62,6 +62,16 @@ def test_prompts_that_nothing_was_trained_on_come_first_and_newest_first(log: Sq
     assert prompts == [(3, 4), (1, 2), trained[0].prompt_ids]
 
 
+def test_what_could_not_be_used_is_looked_at_again_at_the_next_start(log: SqliteLog) -> None:
+    write_votes(log, 2)
+    path = log.path.with_name("training-set.db")
+    behind = TrainingSet(path, lambda: Joiner(["human"], 0.0), "rules", lambda: 1.0)
+    behind.follow(log)
+    assert set(behind.quarantine_counts()) == {"time_out_of_range"}
+    behind.close()
+    assert len(inbox_of(log).teachings(["Preference"])) == 2
+
+
 def test_what_was_read_once_is_there_after_a_restart_and_until_hides_what_came_later(log: SqliteLog) -> None:
     write_votes(log, 3)
     first = inbox_of(log)

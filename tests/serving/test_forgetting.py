@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from feedback.log import read_all
+from feedback.log import MAX_BYTES, read_all
 from heliotrope.errors import AlreadyExists
 from heliotrope.v1 import events_pb2, feedback_pb2
 from serving.caller import Caller
@@ -87,6 +87,19 @@ async def test_an_end_that_waited_for_room_is_not_written_after_the_erasure(worl
     journal.owed.append(late)
     await forget(world)
     assert SAID not in readable(world) and journal.find("late") is None
+
+
+async def test_an_end_that_is_too_large_keeps_no_other_waiting(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.chat(SAID)
+    journal = world.server.replies.journal
+    (end,) = world.events("exchanges", "response_served")
+    large = events_pb2.Event()
+    large.CopyFrom(end)
+    large.event_id, large.response_served.text = "large", "x" * MAX_BYTES
+    await journal.close_late(large)
+    assert not journal.owed and "the end of response large is not kept" in caplog.text
 
 
 async def test_a_caller_who_leaves_stops_neither_the_erasure_nor_the_end_of_an_answer(world: World) -> None:

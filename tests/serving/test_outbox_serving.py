@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from feedback.join import Joiner
+from feedback.log import read_all
 from feedback.open import open_reader
 from feedback.training_set import TrainingSet
 from heliotrope.v1 import admin_pb2, feedback_pb2
@@ -38,6 +39,35 @@ async def outbox(world: World) -> admin_pb2.OutboxStatus:
     return (await world.admin.GetStatus(admin_pb2.GetStatusRequest(), metadata=ALICE)).outbox
 
 
+async def relayed(world: World) -> None:
+    async def empty() -> bool:
+        return (await outbox(world)).depth == 0
+
+    await until_async(empty, 30)
+
+
+async def test_what_the_broker_refused_is_listed_and_sent_again_when_asked_for(
+    tmp_path: Path, broker: LocalBroker
+) -> None:
+    async with running(tmp_path / "state", *with_kafka(broker)) as world:
+        await world.chat()
+        relay = world.server.services.admin.relay
+        assert relay is not None
+        (row, *_) = relay.outbox.waiting(0, 1)
+        relay.outbox.quarantine(row, "RecordListTooLarge")
+        broker.start()
+        await relayed(world)
+        listed = await world.admin.ListQuarantine(admin_pb2.ListQuarantineRequest(limit=10))
+        assert [(r.event_id, r.reason) for r in listed.refused] == [(row.event_id, "RecordListTooLarge")]
+        again = await world.admin.ReplayQuarantine(admin_pb2.ReplayQuarantineRequest())
+        assert again.sent_again == 1
+        await relayed(world)
+        assert (await outbox(world)).quarantined == 0
+        assert row.event_id in [
+            r.event.event_id for r in read_all(open_reader(world.config), row.topic) if r.event
+        ]
+
+
 async def test_chat_and_vote_without_a_broker_reach_the_learner_once_there_is_one(
     tmp_path: Path, broker: LocalBroker
 ) -> None:
@@ -51,10 +81,7 @@ async def test_chat_and_vote_without_a_broker_reach_the_learner_once_there_is_on
         assert (before.depth, before.connected) == (3, False), "begun, ended, judged"
         broker.start()
 
-        async def relayed() -> bool:
-            return (await outbox(world)).depth == 0
-
-        await until_async(relayed, 30)
+        await relayed(world)
         log = open_reader(world.config)
         rules = partial(Joiner, ["human", "unspecified"], 0.0)
         path = world.config.paths.training_set
