@@ -151,7 +151,12 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.ForgetResponse:
         """Erase what a person gave."""
         tenant = self.caller(context).tenant
-        person = Caller(tenant, check_user_id(request.user))
+        try:
+            person = Caller(tenant, check_user_id(request.user))
+        except InvalidInput:
+            raise InvalidInput(
+                f"{request.user[:40]!r} is no pseudonym, which is 32 hex digits; copy it from `heliotrope feedback tail`"
+            ) from None
         return admin_pb2.ForgetResponse(erasure_id=await self.privacy.forget(person, request.request_id))
 
 

@@ -187,9 +187,7 @@ def import_(
 
 @app.command()
 def forget(
-    user: Annotated[
-        str, typer.Argument(help="The person's pseudonym, as `feedback tail` and exports show it.")
-    ],
+    user: Annotated[str, typer.Argument(help="The person's pseudonym, as `feedback tail` shows it.")],
     private: Private = PRIVATE_ADDRESS,
 ) -> None:
     """Erase what a person gave: unreadable at once, everywhere. Cannot be undone."""

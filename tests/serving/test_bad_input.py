@@ -248,7 +248,7 @@ PRIVATE = [
     ("ingest without a role", lambda w: w.ingest.IngestFeedback(ingest_pb2.IngestFeedbackRequest()), DENIED, "x-heliotrope-role"),
     ("ingest nothing", lambda w: w.ingest.IngestFeedback(ingest_pb2.IngestFeedbackRequest(), metadata=(("x-heliotrope-role", "import"),)), INVALID, "0 items"),
     ("export to nowhere", lambda w: rest(w.admin.Export(admin_pb2.ExportRequest(format="xml"))), INVALID, "dpo, kto, reward, sft"),
-    ("forget nobody", lambda w: w.admin.Forget(admin_pb2.ForgetRequest()), INVALID, "32 lower-case hex"),
+    ("forget nobody", lambda w: w.admin.Forget(admin_pb2.ForgetRequest()), INVALID, "feedback tail"),
     ("forget without identity", lambda w: w.votes.ForgetMe(feedback_pb2.ForgetMeRequest(request_id="r")), NO_IDENTITY, "identity"),
 ]  # fmt: skip
 
