@@ -93,9 +93,10 @@ class Outbox:
         """The oldest rows after an offset that the broker does not have."""
         sql = f"SELECT e.offset, e.topic, e.key, e.event_id, e.crc, e.value {_WAITING} ORDER BY e.offset LIMIT ?"
         with self._errors():
+            newest = self._one("SELECT coalesce(max(offset), 0) FROM log.events")
             rows = self._file.execute(sql, (max(after, self._low), limit)).fetchall()
-            if rows and after <= self._low:
-                self._low = rows[0][0] - 1
+            if after <= self._low:
+                self._low = rows[0][0] - 1 if rows else max(self._low, newest)
         return [
             Row(offset, topic, key, event_id, value, *unpack(event_id, crc, value))
             for offset, topic, key, event_id, crc, value in rows
@@ -135,7 +136,10 @@ class Outbox:
     def try_again(self) -> int:
         """Let what the broker did not take wait once more; how many rows that is."""
         with self._errors():
-            waiting = self._file.execute("DELETE FROM quarantine").rowcount
+            waiting = self._one(
+                "SELECT count(*) FROM quarantine AS q JOIN log.events AS e ON e.offset = q.offset"
+            )
+            self._file.execute("DELETE FROM quarantine")
             self._low = 0 if waiting else self._low
         self._grow(waiting)
         self.rewinds += bool(waiting)

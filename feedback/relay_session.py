@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+from feedback.log import POLICY
 from feedback.outbox import Mark, Outbox, Row
 from heliotrope.errors import LogError
 from heliotrope.failpoints import reach
@@ -50,7 +51,7 @@ class Session:
     """Takes rows from the outbox in order, sends those whose key is free, marks each on its own success.
 
     A refused row is tried once more, alone, because a batch is refused with its bad record; refused alone it goes to
-    quarantine and its key is free again.
+    quarantine and its key is free again. A version's move stays instead, and holds up those after it.
     """
 
     def __init__(self, outbox: Outbox, send: Callable[[Row, Done], None], patience: float) -> None:
@@ -82,6 +83,8 @@ class Session:
             self._outbox.wake.wait(IDLE_SECONDS)
 
     def _fill(self) -> None:
+        if self._alone:
+            return
         if self._suspects:
             if not self._flying:
                 suspect = self._suspects.popleft()
@@ -148,19 +151,30 @@ class Session:
                     raise LogError(
                         f"the broker did not take event {row.event_id}: {outcome.reason}; it is sent again"
                     )
+            if row.offset == self._alone:
+                self._alone = 0
 
     def _refused(self, row: Row, reason: str) -> None:
         if row.offset != self._alone:
             self._suspects.append(row)
             return
+        if (
+            row.topic == POLICY
+        ):  # its moves follow one another: what comes after one that is left out counts for nothing
+            logger.error(
+                "the broker does not take event %s of a version, and waits for it: %s", row.event_id, reason
+            )
+            return
         self._quarantine(row, reason)
         self._free(row)
 
     def _quarantine(self, row: Row, reason: str) -> None:
-        logger.error(
-            "the broker never takes event %s: %s; see heliotrope log quarantine list", row.event_id, reason
-        )
         self._outbox.quarantine(row, reason)
+        logger.error(
+            "event %s is not sent to the broker: %s; see heliotrope log quarantine list",
+            row.event_id,
+            reason[:500],
+        )
 
     def _free(self, row: Row) -> None:
         """The next of its key may go."""

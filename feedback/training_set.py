@@ -173,8 +173,8 @@ class TrainingSet:
         if not item.whole or item.reason == Reason.TARGET_UNKNOWN:
             return False
         record = self._facts.record(item.place, item.offset, item.value)
-        if record.event is None or inspect(record, self._clock()) is not None:
-            return False
+        if record.event is None or record.event.sealed or inspect(record, self._clock()) is not None:
+            return False  # what came sealed is opened only by reading the log anew: a replay
         with self._file.transaction() as connection:
             self._derive(self._facts.add(record.event, record.place, record.offset))
             quarantine.remove(connection, [item.number])

@@ -39,9 +39,6 @@ class Inbox:
     def read(self, until: Positions | None = None) -> int:
         """Take in what is new (up to `until`, beyond which nothing counts then); how many records that was."""
         self._until = until
-        if until is None and not self._looked_again:  # a newer program may know what the last one did not
-            self._set.retry()
-            self._looked_again = True
         count = self._set.follow(self._log, until)
         for record in read_all(self._log, POLICY, self._policy):
             if until is not None and record.offset > until.get(record.place, 0):
@@ -51,6 +48,13 @@ class Inbox:
                 self.table.apply(record.event.policy_state_changed)
             count += 1
         return count
+
+    def look_again(self) -> None:
+        """At what could not be used, once a process: a newer program, or a later time, may be able to. Not while an update is
+        under way: what it is made of is settled."""
+        if not self._looked_again:
+            self._set.retry()
+            self._looked_again = True
 
     def heed_erasures(self) -> None:
         """See `TrainingSet.heed_erasures`."""

@@ -65,6 +65,8 @@ def run(parts: Parts, stop: Event, between: Callable[[Parts], object] = lambda p
 def turn(parts: Parts) -> PolicyVersion | None:
     """One look at the log: a version when enough is new. One that was begun before a kill is made as it would have been."""
     plan = begun(parts)
+    if plan is None:
+        parts.inbox.look_again()
     parts.inbox.read(until=plan and plan.positions)
     preferences = known(parts)
     if plan is None:

@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from math import exp, isfinite, log, log1p
 from pathlib import Path
 
@@ -31,12 +32,20 @@ logger = logging.getLogger("heliotrope.learner")
 
 REBUILD_SHARE = 0.1
 """Share of what was learned whose withdrawal makes the model start again from what stands."""
-HIGHEST = 20.0 * log(2)
-"""Loss of a step, nats, beyond which the model has come off: 20 times that of one without an opinion."""
+EXPLOSION = 20.0
+"""So many times the loss of a model without an opinion is no learning."""
 WARM_STEPS = 4
 """Steps over which the step size grows, while AdamW learns the gradients' scale."""
 
 Known = tuple[Judgement, Row]
+
+
+class Outcome(Enum):
+    """What became of a step; what is said of one that failed."""
+
+    LEARNED = ""
+    NOT_FINITE = "not finite"
+    EXPLODED = "of {:.3g} nats, and all since its last state"
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,8 @@ class RewardModel:
         """
         new, count = self._new(judgements), self._settings.batch_pairs
         new = new[: len(new) // count * count] if whole_steps else new
+        if not new:
+            return []
         self._store.prepare(self._backbone, [row for _, row in new])
         made: list[Prediction] = []
         before = self.net.state(), self._known.copy(), self._since.copy()
@@ -137,12 +148,12 @@ class RewardModel:
             part = new[start : start + count]
             predictions, taken = self._step(part)
             made += predictions
-            if not taken.finite or taken.loss > HIGHEST:
-                self._left_out.update(e.id for e, _ in part)
-            else:
+            if taken is Outcome.LEARNED:
                 self._known |= {e.id: (e, row) for e, row in part}
                 self._since += [e.id for e, _ in part]
-            if taken.finite and taken.loss > HIGHEST:
+                continue
+            self._left_out.update(e.id for e, _ in part)
+            if taken is Outcome.EXPLODED:
                 self._undo(*before)
                 return []
         return made
@@ -223,7 +234,7 @@ class RewardModel:
     def _rewards(self, batch: Batch) -> Tensor:
         return self.net.rewards(batch, self._store.states(self._backbone, batch, REWARD))
 
-    def _step(self, new: Sequence[Known]) -> tuple[list[Prediction], Taken]:
+    def _step(self, new: Sequence[Known]) -> tuple[list[Prediction], Outcome]:
         """One step on the new ones and some old ones, each by its weight.
 
         What the step's forward pass says of the new ones is the prediction: nothing has moved by then. Ages count from
@@ -238,27 +249,35 @@ class RewardModel:
         whole = sum(shares) or 1.0
         known = {e.id: (e, share / whole) for (e, _), share in zip(examples, shares, strict=True)}
         form = RewardForm(s.margin, s.centring, generosity(e for e, _ in (*old, *new)), s.beta)
-        said: dict[str, float] = {}
+        said, untaught = dict[str, float](), [0.0]
 
         def loss(batch: Batch) -> Tensor:
-            part, margins = judged_loss(self._rewards(batch), [known[id] for id in batch.ids], form)
+            rewards, those = self._rewards(batch), [known[id] for id in batch.ids]
+            part, margins = judged_loss(rewards, those, form)
             said.update(margins)
+            untaught[0] += judged_loss(torch.zeros_like(rewards), those, form)[0].item()
             return part
 
         rate = s.learning_rate * min(1.0, (self.net.steps + 1) / WARM_STEPS)
         taken = step(self.net.adam, [row for _, row in examples], loss, s.token_budget, rate)
-        if not taken.finite:
+        outcome = _outcome(taken, max(untaught[0], log(2)))
+        if outcome is Outcome.NOT_FINITE:
             self._store.forget(known)
-        if not taken.finite or taken.loss > HIGHEST:
+        if outcome is not Outcome.LEARNED:
+            names = ", ".join(e.id for e, _ in examples)
             logger.warning(
-                "the reward model left out a step, %s: %s",
-                f"of {taken.loss:.3g} nats, and all since its last state" if taken.finite else "not finite",
-                ", ".join(e.id for e, _ in examples),
+                "the reward model left out a step, %s: %s", outcome.value.format(taken.loss), names
             )
         asked = [e.id for e, _ in new if isinstance(e, Preference) and not e.tie]
         margins = {id: said[id] for id in asked if isfinite(said[id])}
         made = [Prediction(id, m, _surprise(s.beta * m), len(old)) for id, m in margins.items()]
-        return made, taken
+        return made, outcome
+
+
+def _outcome(taken: Taken, untaught: float) -> Outcome:
+    if not taken.finite:
+        return Outcome.NOT_FINITE
+    return Outcome.EXPLODED if taken.loss > EXPLOSION * untaught else Outcome.LEARNED
 
 
 def _surprise(margin: float) -> float:

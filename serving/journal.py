@@ -112,9 +112,7 @@ class Journal:
         try:
             await self.commit(event)
         except EventTooLarge as error:
-            logger.error(
-                "the end of response %s is not kept, votes on it teach nothing: %s", event.event_id, error
-            )
+            _too_large(event, error)
         except HeliotropeError as error:
             logger.error("event %s waits for room in the log: %s", event.event_id, error)
             self.owed.append(event)
@@ -134,6 +132,8 @@ class Journal:
             late = self.owed.popleft()
             try:
                 await self.write([late])
+            except EventTooLarge as error:
+                _too_large(late, error)
             except HeliotropeError:
                 self.owed.appendleft(late)
                 return
@@ -157,3 +157,7 @@ class Journal:
                 logger.error("%s %d is left out: %s", topic, record.offset, record.problem)
             else:
                 yield record.offset, record.event
+
+
+def _too_large(end: events_pb2.Event, error: EventTooLarge) -> None:
+    logger.error("the end of response %s is not kept, votes on it teach nothing: %s", end.event_id, error)

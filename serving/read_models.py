@@ -15,7 +15,7 @@ from feedback.quarantine import Quarantined
 from feedback.replay import Replayed, beside, put, rebuild
 from feedback.training_set import TrainingSet
 from feedback.turns import Turns
-from heliotrope.errors import FailedPrecondition, HeliotropeError, Unavailable
+from heliotrope.errors import FailedPrecondition, HeliotropeError, LogError, Unavailable
 from heliotrope.policies import number
 from heliotrope.registry import Registry
 
@@ -66,8 +66,10 @@ class ReadModels:
             logger.warning("the log has not answered the read models for %g s; not waited for", STOP_SECONDS)
 
     def quarantined(self, limit: int, before: int, reason: str) -> tuple[list[Quarantined], dict[str, int]]:
-        """Records in quarantine, newest first, and how many there are of each reason."""
-        self._follow()
+        """Records in quarantine, newest first, and how many there are of each reason; while a broker is away those that were
+        found before."""
+        with suppress(LogError):
+            self._follow()
         with self._turns:
             kept = self._store()
             return kept.quarantined(limit, before, reason), kept.quarantine_counts()

@@ -127,7 +127,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             )
             for q in found
         ]  # fmt: skip
-        refused = self.relay.outbox.quarantined(request.limit) if self.relay else []
+        refused = await asyncio.to_thread(self.relay.outbox.quarantined, request.limit) if self.relay else []
         rows = [admin_pb2.RefusedEvent(event_id=event_id, reason=why) for event_id, why in refused]
         return admin_pb2.ListQuarantineResponse(records=records, counts=counts, refused=rows)
 
@@ -135,8 +135,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.ReplayQuarantineRequest, context: grpc.aio.ServicerContext
     ) -> admin_pb2.ReplayQuarantineResponse:
         """Look again at all that could not be used."""
-        taken, stay = await asyncio.to_thread(self.read_models.retry_quarantine)
         again = await asyncio.to_thread(self.relay.outbox.try_again) if self.relay else 0
+        taken, stay = await asyncio.to_thread(self.read_models.retry_quarantine)
         return admin_pb2.ReplayQuarantineResponse(taken=taken, stay=stay, sent_again=again)
 
     async def GetLineage(

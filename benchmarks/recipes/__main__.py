@@ -60,7 +60,9 @@ def arguments() -> argparse.Namespace:
     add("--thumbs", type=int, default=0, help="on single answers, trained on beside the votes")
     add("--samples", type=int, default=2, help="of each policy to each kept prompt")
     add("--tokens", type=int, default=32, help="of an answer")
-    return parser.parse_args()
+    wanted = parser.parse_args()
+    wanted.recipes = list(dict.fromkeys(wanted.recipes))
+    return wanted
 
 
 async def draw_base(wanted: argparse.Namespace, for_votes: Path, for_judging: Path) -> None:

@@ -57,7 +57,7 @@ def quarantined(limit: int, before: int, reason: str, address: str) -> None:
         table.add_row(str(q.number), where, q.reason, came, f"{q.size:,}", Text(q.event_id), Text(q.detail))
     Console().print(table)
     if found.refused:
-        refused = Table("event", "what the broker says", title="Refused by the broker")
+        refused = Table("event", "why", title="Not sent to the broker")
         for one in found.refused:
             refused.add_row(Text(one.event_id), Text(one.reason))
         Console().print(refused)

@@ -85,6 +85,16 @@ def test_what_came_from_the_future_is_taken_in_once_its_time_has_come(tmp_path: 
     kept.close()
 
 
+def test_what_came_sealed_is_not_taken_for_erased(tmp_path: Path) -> None:
+    kept = opened(tmp_path, Clock(DAY))
+    event = compared("v", "A")
+    event.sealed = b"key and text"
+    kept.take([Record(FEEDBACK, 0, 1, None, "other_schema: schema 2", event.SerializeToString())])
+    assert kept.retry() == (0, 1)
+    assert kept.facts.erased_among(iter(["v"])) == []
+    kept.close()
+
+
 def test_an_event_in_quarantine_is_the_one_that_was_read(tmp_path: Path) -> None:
     kept, event = opened(tmp_path, Clock(DAY)), compared("v", "A", at=9 * DAY)
     kept.take([Record(FEEDBACK, 0, 1, event)])

@@ -148,6 +148,43 @@ def test_a_refused_row_is_tried_alone_then_quarantined_and_frees_its_key(
     assert (wire.names, outbox.quarantined(), outbox.depth) == (["x2"], [("bad", "too large")], 1)
 
 
+def test_nothing_joins_a_row_that_is_tried_alone(log: SqliteLog, outbox: Outbox) -> None:
+    wire = Wire()
+    session = session_of(outbox, wire)
+    log.append([of("x", "bad")])
+    session.step()
+    wire.answer("bad", Refused("too large"))
+    session.step()
+    session.step()
+    assert wire.names == ["bad"]
+    log.append([of("y", "y1")])
+    session.step()
+    assert wire.names == ["bad"]
+    wire.answer("bad")
+    session.step()
+    session.step()
+    assert (wire.names, outbox.refused()) == (["y1"], 0)
+
+
+def test_a_refused_move_of_a_version_holds_up_those_after_it_and_nothing_else(
+    log: SqliteLog, outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = Wire()
+    session = session_of(outbox, wire)
+    moves = [Event(event_id=f"move{i}") for i in (1, 2)]
+    for move in moves:
+        move.policy_state_changed.policy_version = "policy-v1"
+    log.append(moves)
+    for _ in range(2):
+        session.step()
+        wire.answer("move1", Refused("too large"))
+        session.step()
+    log.append([of("x", "x1")])
+    session.step()
+    assert (wire.names, outbox.refused(), outbox.depth) == (["x1"], 0, 3)
+    assert "does not take event move1 of a version, and waits for it" in caplog.text
+
+
 def test_what_the_broker_refused_is_sent_once_more_when_asked_for(log: SqliteLog, outbox: Outbox) -> None:
     wire = Wire()
     session = session_of(outbox, wire)

@@ -69,7 +69,10 @@ def test_what_could_not_be_used_is_looked_at_again_at_the_next_start(log: Sqlite
     behind.follow(log)
     assert set(behind.quarantine_counts()) == {"time_out_of_range"}
     behind.close()
-    assert len(inbox_of(log).teachings(["Preference"])) == 2
+    inbox = inbox_of(log)
+    assert not inbox.teachings(["Preference"])
+    inbox.look_again()
+    assert len(inbox.teachings(["Preference"])) == 2
 
 
 def test_what_was_read_once_is_there_after_a_restart_and_until_hides_what_came_later(log: SqliteLog) -> None:

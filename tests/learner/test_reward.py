@@ -161,7 +161,7 @@ def test_after_an_explosion_the_model_learns_all_but_what_did_it(monkeypatch: py
     for reward in (hurt, spared):
         reward.learn(examples[:8])
     with monkeypatch.context() as patched:
-        patched.setattr(learner.reward, "HIGHEST", 0.0)
+        patched.setattr(learner.reward, "EXPLOSION", 0.0)
         hurt.learn(examples)
     assert hurt.learn(examples) == spared.learn([*examples[:8], *examples[16:]])
     assert hurt.net.digest() == spared.net.digest()

@@ -172,5 +172,5 @@ def test_learning_degrades_gracefully_as_feedback_ages(chain: Chain) -> None:
     assert all(gain > -0.02 for gain in gains.values()), gains
     assert sum(gains[age] for age in (1, 2, 4)) / 3 > 0.05, gains
     assert gains[8] > 0.01 and sizes[16] > 0.7, (
-        f"old feedback weighs less and still teaches: {gains}, {sizes}"
+        f"old feedback weighs less and is not thrown away: {gains}, {sizes}"
     )

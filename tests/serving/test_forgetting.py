@@ -100,6 +100,12 @@ async def test_an_end_that_is_too_large_keeps_no_other_waiting(
     large.event_id, large.response_served.text = "large", "x" * MAX_BYTES
     await journal.close_late(large)
     assert not journal.owed and "the end of response large is not kept" in caplog.text
+    small = events_pb2.Event()
+    small.CopyFrom(end)
+    small.event_id = "small"
+    journal.owed.extend([large, small])
+    await world.chat("writes what waits")
+    assert not journal.owed and journal.find("small") is not None
 
 
 async def test_a_caller_who_leaves_stops_neither_the_erasure_nor_the_end_of_an_answer(world: World) -> None:

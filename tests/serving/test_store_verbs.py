@@ -122,4 +122,6 @@ async def test_the_command_line_says_it_in_words(
     await asyncio.to_thread(stores.replay_quarantine, address)
     said = capsys.readouterr().out
     assert "In quarantine: nothing" in said and "0 records could be used now, 0 stay" in said
-    assert "Refused by the broker" not in said and "The learner looks again at its own at each start." in said
+    assert (
+        "Not sent to the broker" not in said and "The learner looks again at its own at each start." in said
+    )
