@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import grpc
 
+from deploy.children import free_ports
 from heliotrope.config import Config, load
 from heliotrope.v1 import chat_pb2_grpc, sampler_pb2_grpc
 from serving.build import build
@@ -56,12 +56,3 @@ async def house(overrides: Sequence[str] = ()) -> AsyncIterator[House]:
             await server.drain()
         finally:
             await server.close()
-
-
-def free_ports(n: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listens on."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(n)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 
-from benchmarks.house import free_ports
+from deploy.children import free_ports
 
 DRAIN_SECONDS = 15.0
 

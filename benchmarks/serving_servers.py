@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import sys
 import time
 import uuid
@@ -18,6 +17,7 @@ import httpx
 
 from benchmarks.serving_doors import TEMPERATURE, Stage
 from benchmarks.serving_figures import Door
+from deploy.children import free_ports
 from heliotrope.chat import Message
 from heliotrope.errors import Unavailable
 from heliotrope.v1 import chat_pb2, chat_pb2_grpc, common_pb2
@@ -26,15 +26,6 @@ from serving.vllm_plugin.neighbours import VARIABLE, spins
 
 START_SECONDS = 240.0
 LOADED = "policy-v1"
-
-
-def free_ports(n: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listens on."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(n)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 async def grpc_door(stage: Stage) -> Door:

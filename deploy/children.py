@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 from heliotrope.client import AsyncClient
 from heliotrope.errors import HeliotropeError, Unavailable
 
+PORTS = range(20_000, 32_000)
+"""Below what Linux (32768) and others (49152) give to outgoing connections."""
 TAIL = 15
 """Lines of a dead child's log that are shown."""
 NOISE = ("nanobind: ", " - leaked ", " - ... skipped ", "See https://nanobind.readthedocs.io/")
@@ -122,12 +125,14 @@ async def healthy(client: AsyncClient, seconds: float) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody uses at this moment, all different."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Ports of this machine that nobody listens on, all different. None of those that systems give to outgoing connections:
+    one of these may be taken again in the seconds until a server is up."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = secrets.choice(PORTS)
+        if not port_taken("127.0.0.1", port):
+            found.add(port)
+    return list(found)
 
 
 def port_taken(host: str, port: int) -> bool:

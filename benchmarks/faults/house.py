@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.faults.programs import Orders, learn, serve, serve_calls
 from benchmarks.faults.votes_load import Load
-from benchmarks.house import free_ports
 from benchmarks.local_broker import LocalBroker
+from deploy.children import free_ports
 from heliotrope.config import Config, load
 
 LEARNER = "benchmarks.faults.learner_program"

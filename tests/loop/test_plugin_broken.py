@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.running import free_ports
+from deploy.children import free_ports
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pytest
 
 from benchmarks.scripted_engine import ScriptedEngine, logprob
 from benchmarks.small_model import BASE_DIGEST, scripted_engine, small_format
+from deploy.children import free_ports
 from feedback.log import read_all
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config, load
@@ -41,17 +41,6 @@ from tests.heliotrope.small_adapters import stage
 ALICE = (("x-heliotrope-user", "a" * 32),)
 BOB = (("x-heliotrope-user", "b" * 32),)
 ids = count(1)
-
-
-def free_ports(n: int) -> list[int]:
-    """Ports that nothing listens on."""
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def settings(state: Path, *overrides: str) -> Config:

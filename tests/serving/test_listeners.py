@@ -9,9 +9,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from deploy.children import free_ports
 from serving.interceptor import Gate
 from serving.listeners import PUBLIC_BYTES, Listener
-from tests.serving.running import fails, free_ports
+from tests.serving.running import fails
 from tests.waiting import until_async
 
 

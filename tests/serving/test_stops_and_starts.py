@@ -13,6 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from deploy.children import free_ports
 from heliotrope.errors import FailedPrecondition, ResourceExhausted
 from heliotrope.v1 import chat_pb2, common_pb2, feedback_pb2
 from serving.build import build
@@ -20,7 +21,6 @@ from tests.serving.running import (
     ALICE,
     World,
     fails,
-    free_ports,
     read,
     request,
     rest,
