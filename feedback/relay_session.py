@@ -158,9 +158,8 @@ class Session:
         if row.offset != self._alone:
             self._suspects.append(row)
             return
-        if (
-            row.topic == POLICY
-        ):  # its moves follow one another: what comes after one that is left out counts for nothing
+        # A version's moves follow one another: what comes after one that is left out counts for nothing.
+        if row.topic == POLICY:
             logger.error(
                 "the broker does not take event %s of a version, and waits for it: %s", row.event_id, reason
             )

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 
+from feedback.log import MAX_BYTES
 from heliotrope.chat import ChatFormat, Message
 from heliotrope.errors import AlreadyExists, InvalidInput, NotFound, Unavailable
 from heliotrope.identity import event_id
@@ -30,7 +31,6 @@ from serving.reply_stream import Reply
 from serving.routes import Lease, Routes
 from serving.shared_items import SharedItems, Take
 
-MAX_EVENT = 900 * 1024
 SHORT = 1024
 """Bytes of a conversation that takes half a millisecond to read; a message more costs as much as `MESSAGE` of them."""
 MESSAGE = 64
@@ -90,9 +90,9 @@ class Replies:
         if not ask.history:
             messages.append(Message("user", ask.message))
         conversation_id = ask.conversation_id or str(uuid.uuid4())
-        if (size := sum(len(m.content.encode()) for m in messages)) > MAX_EVENT:
+        if (size := sum(len(m.content.encode()) for m in messages)) > MAX_BYTES:
             raise InvalidInput(
-                f"the conversation has {size} bytes, over {MAX_EVENT}; shorten it or start a new one"
+                f"the conversation has {size} bytes, over {MAX_BYTES}; shorten it or start a new one"
             )
         prompt_ids = await self._prompt_ids(messages, size)
         sampling = self._sampling(ask, prompt_ids, messages)
@@ -135,9 +135,9 @@ class Replies:
         longest = ask.max_tokens if ask.max_tokens is not None else max(1, min(self.limits.max_tokens, room))
         check_room(prompt_ids, longest, self.engine.max_model_len)
         size = sum(len(m.content.encode()) for m in messages) + 4 * len(prompt_ids) + 16 * longest
-        if size > MAX_EVENT:
+        if size > MAX_BYTES:
             raise InvalidInput(
-                f"the conversation makes a record of about {size} bytes, over {MAX_EVENT}; shorten it or start a new one"
+                f"the conversation makes a record of about {size} bytes, over {MAX_BYTES}; shorten it or start a new one"
             )
         return Sampling(ask.temperature, longest)
 
