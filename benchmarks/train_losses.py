@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
-from learner.backbone import Backbone
+from learner.backbone import Backbone, States
 from learner.losses import bradley_terry
 from learner.prepared import PreparedStore
 from learner.reward_net import RewardNet
 from learner.rows import Batch, Row
+from learner.steps import Work, cut
 
-BatchLoss = Callable[[Batch], Tensor]
 
-
-def reward_loss(backbone: Backbone, store: PreparedStore, net: RewardNet, rows: Sequence[Row]) -> BatchLoss:
+def reward_works(
+    backbone: Backbone, store: PreparedStore, net: RewardNet, rows: Sequence[Row], token_budget: int
+) -> list[Work[None]]:
     """Bradley-Terry over the rows of a step."""
 
-    def loss(batch: Batch) -> Tensor:
-        pairs = net.rewards(batch, store.states(backbone, batch)).view(-1, 2)
-        return bradley_terry(pairs[:, 0], pairs[:, 1]).loss * len(batch.ids) / len(rows)
+    def work(batch: Batch, states: States) -> tuple[Tensor, None]:
+        pairs = net.rewards(batch, states).view(-1, 2)
+        return bradley_terry(pairs[:, 0], pairs[:, 1]).loss * len(batch.ids) / len(rows), None
 
-    return loss
+    batches = cut(rows, token_budget, backbone.device)
+    return [partial(work, batch, store.states(backbone, batch)) for batch in batches]

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.pairs import fingerprint, preference
 from benchmarks.train_job import Job, Outcome, Task, peak_gb, read_pairs
-from benchmarks.train_losses import reward_loss
+from benchmarks.train_losses import reward_works
 from feedback.examples import Demonstration, Preference, Thumb
 from heliotrope.chat import ChatFormat
 from learner.backbone import Backbone, LoraShape
@@ -69,8 +69,9 @@ class Side:
         plan = [rows[i : i + count] for i in range(0, len(rows), count)]
         for number, part in enumerate(plan, 1):
             rate = self.job.learning_rate * schedule(number, len(plan))
-            loss = reward_loss(self.backbone, store, self.net, part)
-            taken = step(self.net.adam, part, loss, self.job.token_budget, rate)
+            works = reward_works(self.backbone, store, self.net, part, self.job.token_budget)
+            with self.backbone.worn(REWARD):
+                taken = step(self.net.adam, works, rate)
             losses.append(taken.loss if taken.finite else nan)
         return sum(losses) / len(losses), tuple(row.id for row in rows)
 

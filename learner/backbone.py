@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 
 from heliotrope.errors import ModelError, TamperedAdapter
 from learner.kernels import TokenLogprobs
-from learner.lean import sight, slim
+from learner.lean import sight, slim, wide_states
 from learner.rows import Batch
 
 States = Float[Tensor, "positions hidden"]
@@ -74,6 +74,7 @@ class Backbone:
         self.shape = shape
         self.name = name
         whole = Reach(layers - shape.first_layer)
+        self._wide = wide_states(model.config)
         self._layers = {a: reach.get(a, whole).of(layers) for a in adapters}
         model.requires_grad_(False)
         self._core: Any = model.model
@@ -84,7 +85,7 @@ class Backbone:
         for adapter in adapters[1:]:
             self._model.add_adapter(adapter, self._lora_config(adapter))
         self.adapters = tuple(adapters)
-        self._bare = False
+        self._worn: tuple[str | None, ...] = ()
         slim(self._model)
 
     @classmethod
@@ -138,9 +139,8 @@ class Backbone:
     @torch.no_grad()
     def lower(self, batch: Batch, adapter: str | None = None) -> States:
         """Hidden states that enter the adapter's first layer, by the base: nobody's training changes them."""
-        states = self._core.embed_tokens(batch.token_ids)
         with self._using(None):
-            return self._run(states, batch, 0, self.first_layer(adapter))
+            return self._run(self._embedded(batch), batch, 0, self.first_layer(adapter))
 
     def upper(self, states: States, batch: Batch, adapter: str | None) -> States:
         """Normed output states after the adapter's last layer, from `lower`'s states; None: of the base after its last."""
@@ -152,7 +152,7 @@ class Backbone:
     def base(self, batch: Batch, whole: bool = True) -> tuple[dict[int, States], States]:
         """One pass of the base: the states that enter each adapter's first layer, by layer, and its normed output; not `whole`:
         of the last of these layers."""
-        states, done, entering = self._core.embed_tokens(batch.token_ids), 0, {}
+        states, done, entering = self._embedded(batch), 0, {}
         with self._using(None):
             for layer in sorted({self.shape.first_layer, *(span.start for span in self._layers.values())}):
                 states = entering[layer] = self._run(states, batch, done, layer)
@@ -161,14 +161,14 @@ class Backbone:
             return entering, self._core.norm(self._run(states, batch, done, end))
 
     @contextmanager
-    def bare(self) -> Iterator[None]:
-        """No adapter is on until the end, so that several threads may call `base` meanwhile."""
-        with self._model.disable_adapter():
-            self._bare = True
+    def worn(self, adapter: str | None) -> Iterator[None]:
+        """This adapter is on until the end, or none, and several threads may run the model with it meanwhile."""
+        with self._using(adapter):
+            self._worn = (adapter,)
             try:
                 yield
             finally:
-                self._bare = False
+                self._worn = ()
 
     def token_logprobs(self, outputs: States, batch: Batch) -> PerToken:
         """Log-probability in nats of every response token, from `upper`'s output, at temperature 1."""
@@ -242,22 +242,30 @@ class Backbone:
             task_type="CAUSAL_LM",
         )
 
+    def _embedded(self, batch: Batch) -> States:
+        """What enters the lowest layer. What is added up through the layers is in float32 also where their weights are not."""
+        states: Tensor = self._core.embed_tokens(batch.token_ids)
+        return states.float() if self._wide else states
+
     def _run(self, states: States, batch: Batch, first: int, end: int) -> States:
-        rotary = self._core.rotary_emb(states, batch.positions[None])
-        mask, states = sight(self._core.config, batch, states.dtype), states[None]
+        rotary = self._core.rotary_emb(self._head, batch.positions[None])
+        mask, states = sight(self._core.config, batch, self._head.dtype), states[None]
         for layer in self._core.layers[first:end]:
             states = layer(states, attention_mask=mask, position_embeddings=rotary)
         return states[0]
 
     @contextmanager
     def _using(self, adapter: str | None) -> Iterator[None]:
-        if adapter is None:
-            with nullcontext() if self._bare else self._model.disable_adapter():
+        if self._worn:
+            assert self._worn == (adapter,)
+            yield
+        elif adapter is None:
+            with self._model.disable_adapter():
                 yield
-            return
-        if self._model.active_adapter != adapter:
-            self._model.set_adapter(adapter)
-        yield
+        else:
+            if self._model.active_adapter != adapter:
+                self._model.set_adapter(adapter)
+            yield
 
 
 @torch.no_grad()

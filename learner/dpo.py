@@ -15,7 +15,7 @@ from torch import Tensor
 from feedback.examples import Example, Preference
 from heliotrope.config import Config
 from heliotrope.errors import FailedPrecondition, ModelError
-from learner.backbone import Backbone
+from learner.backbone import Backbone, States
 from learner.examples import rows_of, teaches
 from learner.lessons import Lesson, lessons_of
 from learner.losses import Both, DpoForm, ThumbCounts, Variant, dpo
@@ -23,7 +23,7 @@ from learner.metrics import Measured, PairMetrics, Progress, merge, summary
 from learner.mixture import Mixture, Terms, batch_loss, drift
 from learner.prepared import PreparedStore, log_ratios
 from learner.rows import Batch, Row
-from learner.steps import Taken, schedule, step
+from learner.steps import Taken, Work, cut, schedule, step
 from learner.steps import optimiser as adamw
 
 __all__ = [
@@ -172,21 +172,21 @@ def _run(
     progress: Callable[[Progress], None],
 ) -> tuple[tuple[str, ...], list[Progress]]:
     optimiser = adamw(list(backbone.parameters(ADAPTER).values()), settings.learning_rate)
-    optimiser.zero_grad()  # an update that was undone may have left its gradients
     plan = list(_plan([lesson.row for lesson in lessons], settings))
     course = _Course(backbone, lessons, settings, store)
     history: list[Progress] = []
     highest = 0.0
     for number, rows in enumerate(plan, 1):
-        began, parts = monotonic(), []
-        loss = partial(course.loss, course.terms(rows), len(rows), parts)
+        began = monotonic()
         rate = settings.learning_rate * schedule(number, len(plan))
-        taken = step(optimiser, rows, loss, settings.token_budget, rate, settings.grad_clip)
+        works = course.works(rows)
+        with backbone.worn(ADAPTER):
+            taken = step(optimiser, works, rate, settings.grad_clip)
         highest = highest or EXPLOSION * max(taken.loss, log(2))
         if not (taken.finite and taken.loss <= highest):
             raise Diverged(_gone(taken, number, highest), [row.id for row in rows])
         speed = len(rows) / (monotonic() - began)
-        history.append(Progress(number, len(plan), summary(parts), speed, taken.grad_norm))
+        history.append(Progress(number, len(plan), summary(taken.figures), speed, taken.grad_norm))
         progress(history[-1])
     first_epoch = plan[: len(plan) // settings.epochs]
     return tuple(row.id for rows in first_epoch for row in rows), history
@@ -209,18 +209,25 @@ class _Course:
         z0 = drift(self._backbone, those, self._store, ADAPTER, settings.token_budget)
         return Terms(settings.form, settings.length_alpha, z0, self._balance, settings.sft_weight)
 
-    def loss(self, terms: Terms, rows: int, parts: list[Measured], batch: Batch) -> Tensor:
-        """A batch's part of the loss of a step of so many rows; its figures are added to `parts`."""
+    def works(self, rows: Sequence[Row]) -> list[Work[Measured]]:
+        """A step's work. What layers below the adapter give is made here, by base."""
+        terms = self.terms(rows)
+        batches = cut(rows, self._settings.token_budget, self._backbone.device)
+        states = [self._store.states(self._backbone, batch) for batch in batches]
+        each = zip(batches, states, strict=True)
+        return [partial(self.loss, terms, len(rows), batch, entering) for batch, entering in each]
+
+    def loss(self, terms: Terms, rows: int, batch: Batch, states: States) -> tuple[Tensor, Measured]:
+        """A batch's part of the loss of a step of so many rows, and its figures."""
         those = [self._lesson_of[id] for id in batch.ids]
         factors = [self._settings.mixture.of(lesson.kind) for lesson in those]
         weights = torch.tensor(
             [f * lesson.share / self._mean_share / rows for f, lesson in zip(factors, those, strict=True)]
         )
-        logprobs = self._backbone.logprobs(batch, ADAPTER, self._store.states(self._backbone, batch))
+        logprobs = self._backbone.logprobs(batch, ADAPTER, states)
         loss, measured = batch_loss(logprobs, batch, those, weights, terms, self._store)
         _check(measured.losses.isfinite(), batch.ids)
-        parts.append(measured)
-        return loss
+        return loss, measured
 
 
 def _counts(lessons: Sequence[Lesson]) -> ThumbCounts:

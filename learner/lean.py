@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import linear
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP, LlamaRMSNorm
 
-from learner.kernels import LowRankLinears, RmsNorm, Rotate
+from learner.kernels import Attend, LowRankLinears, RmsNorm, Rotate
 from learner.rows import Batch
 
 
@@ -35,6 +35,11 @@ def _fits(module: Any) -> bool:
 def _own(config: Any) -> bool:
     """Whether attention is that of this file."""
     return config.model_type == "llama" and config._attn_implementation == "sdpa"
+
+
+def wide_states(config: Any) -> bool:
+    """Whether norms are those of this file, which take float32 and give what the next product takes."""
+    return config.model_type == "llama"
 
 
 Masks = tuple[Float[Tensor, "seq seq"], ...]
@@ -57,8 +62,7 @@ def project(x: Tensor, modules: Sequence[Any]) -> tuple[Tensor, ...]:
     if not all(isinstance(module, Linear) and not module.disable_adapters for module in modules):
         return tuple(module(x) for module in modules)
     factors = [factor for module in modules for factor in _factors(module)]
-    keep = torch.is_grad_enabled()
-    result: tuple[Tensor, ...] = LowRankLinears.apply(x, _scale(modules[0]), keep, *factors)
+    result: tuple[Tensor, ...] = LowRankLinears.apply(x, _scale(modules[0]), *factors)
     return result
 
 
@@ -107,16 +111,8 @@ def _attention(
     cos, sin = (part[0, :, : dim // 2] for part in position_embeddings)
     queries, keys = (Rotate.apply(part, cos, sin, lengths) for part in (query, key))
     rows = zip(queries, keys, value.split(lengths), attention_mask, strict=True)
-    seen = [_attend(q, k, v.transpose(0, 1), mask, self.scaling) for q, k, v, mask in rows]
-    return self.o_proj(torch.cat(seen)[None]), None
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """query [heads, seq, dim], key and value [key heads, seq, dim], mask [seq, seq] -> [seq, heads * dim]."""
-    shared = len(query) // len(key)
-    key, value = (part.repeat_interleave(shared, 0) for part in (key, value))
-    seen = scaled_dot_product_attention(query[None], key[None], value[None], mask[None, None], scale=scale)
-    return seen[0].transpose(0, 1).flatten(1)
+    seen = [Attend.apply(q, k, v.transpose(0, 1), mask, self.scaling) for q, k, v, mask in rows]
+    return self.o_proj(torch.cat([part.transpose(0, 1).flatten(1) for part in seen])[None]), None
 
 
 FORWARDS: dict[type, Any] = {

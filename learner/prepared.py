@@ -5,9 +5,7 @@ The reference is always base, and the layers below the adapters never change, so
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,12 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learner.backbone import Backbone, PerToken, States
-from learner.rows import Batch, Row, batches, collate
+from learner.rows import Batch, Row, collate
+from learner.steps import cut
+from learner.workers import MOST_WORKERS, one_thread, side_by_side, workers_on
 
 PerResponse = Float[Tensor, "responses"]
-
-MOST_WORKERS = 8
-"""Each holds the logits of some hundred tokens."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +84,12 @@ class PreparedStore:
         as far as torch has threads.
         """
         new = {row.id: row for row in rows if row.id not in self._items or self._items[row.id].row != row}
-        for item in _side_by_side(backbone, list(new.values()), workers) if new else ():
-            self._add(item)
+        if not new:
+            return
+        workers = min(workers, workers_on(backbone.device))
+        with backbone.worn(None):
+            for item in side_by_side(partial(_prepared, backbone), list(new.values()), workers):
+                self._add(item)
 
     def _add(self, item: Prepared) -> None:
         id = item.row.id
@@ -102,27 +103,6 @@ class PreparedStore:
             self._items[oldest] = replace(self._items[oldest], states={})
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """A single row is too little work to share: threads that wait for each other take longer than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _side_by_side(backbone: Backbone, rows: Sequence[Row], workers: int) -> Iterator[Prepared]:
-    workers = min(workers, torch.get_num_threads(), len(rows)) if backbone.device.type == "cpu" else 1
-    with _one_thread(), backbone.bare():
-        if workers < 2:
-            yield from (_prepared(backbone, row) for row in rows)
-            return
-        with ThreadPoolExecutor(workers, "prepare", torch.set_num_threads, (1,)) as pool:
-            yield from pool.map(partial(_prepared, backbone), rows)
-
-
 @torch.no_grad()
 def _prepared(backbone: Backbone, row: Row) -> Prepared:
     batch = collate([row])
@@ -133,7 +113,7 @@ def _prepared(backbone: Backbone, row: Row) -> Prepared:
 
 
 @torch.no_grad()
-@_one_thread()
+@one_thread()
 def _lower_alone(
     backbone: Backbone, batch: Batch, index: int, adapter: str | None
 ) -> Float[Tensor, "seq hidden"]:
@@ -175,22 +155,26 @@ def log_likelihoods(
 ) -> dict[str, tuple[PerResponse, PerResponse]]:
     """log adapter(y) and log base(y) of each response by row id, nats; otherwise as `log_ratios`."""
     store.prepare(backbone, rows)
+    workers = workers_on(backbone.device)
+    tasks = [(batch, store.states(backbone, batch)) for batch in cut(rows, token_budget, backbone.device)]
+
+    def said(who: str | None) -> list[PerResponse]:
+        with backbone.worn(who):
+            return list(side_by_side(partial(_tempered, backbone, who, temperature), tasks, workers))
+
     result: dict[str, tuple[PerResponse, PerResponse]] = {}
-    for batch in batches(rows, token_budget):
-        states = store.states(backbone, batch)
-        policy = _tempered(backbone, states, batch, adapter, temperature)
-        base = store.reference(batch)
-        if temperature != 1:
-            base = _tempered(backbone, states, batch, None, temperature)
-        sizes = [len(store[id].reference) for id in batch.ids]
-        both = zip(policy.split(sizes), base.split(sizes), strict=True)
+    bases = said(None) if temperature != 1 else [store.reference(batch) for batch, _ in tasks]
+    for (batch, _), policy, base in zip(tasks, said(adapter), bases, strict=True):
+        both = zip(policy.split(batch.responses), base.split(batch.responses), strict=True)
         result |= dict(zip(batch.ids, both, strict=True))
     return result
 
 
+@torch.no_grad()
 def _tempered(
-    backbone: Backbone, states: States, batch: Batch, adapter: str | None, temperature: float
+    backbone: Backbone, adapter: str | None, temperature: float, task: tuple[Batch, States]
 ) -> PerResponse:
+    batch, states = task
     outputs = backbone.upper(states, batch, adapter)
     return sum_by_response(backbone.token_logprobs(outputs / temperature, batch), batch)
 

@@ -11,6 +11,7 @@ import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from math import exp, isfinite, log, log1p
 from pathlib import Path
 
@@ -20,13 +21,14 @@ from torch import Tensor
 from feedback.examples import Preference
 from heliotrope.config import Config
 from heliotrope.errors import TamperedAdapter
-from learner.backbone import Backbone
+from learner.backbone import Backbone, States
 from learner.examples import rows_of, weights
 from learner.prepared import PreparedStore
-from learner.reward_loss import Judgement, RewardForm, generosity, judged_loss
+from learner.reward_loss import Judgement, RewardForm, Shared, generosity, judged_loss
 from learner.reward_net import REWARD, RewardNet
-from learner.rows import Batch, Row, batches
-from learner.steps import Taken, step
+from learner.rows import Batch, Row
+from learner.steps import Taken, Work, cut, step
+from learner.workers import side_by_side, workers_on
 
 logger = logging.getLogger("heliotrope.learner")
 
@@ -176,13 +178,15 @@ class RewardModel:
             self._forget()
             self.learn(again)
 
-    @torch.no_grad()
     def score(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """The reward of every response of every row, by row id. Only differences under one prompt mean anything."""
         self._store.prepare(self._backbone, rows)
         found: dict[str, list[float]] = {}
-        for batch in batches(rows, self._settings.token_budget):
-            rewards = iter(self._rewards(batch).tolist())
+        tasks = self._entering(rows)
+        with self._backbone.worn(REWARD):
+            scored = list(side_by_side(self._scores, tasks, workers_on(self._backbone.device)))
+        for (batch, _), scores in zip(tasks, scored, strict=True):
+            rewards = iter(scores)
             each = zip(batch.ids, batch.responses, strict=True)
             found |= {id: [next(rewards) for _ in range(count)] for id, count in each}
         return found
@@ -231,8 +235,23 @@ class RewardModel:
         rows, refused = rows_of(new, self._settings.max_tokens)
         return list(zip([e for e in new if e.id not in refused], rows, strict=True))
 
-    def _rewards(self, batch: Batch) -> Tensor:
-        return self.net.rewards(batch, self._store.states(self._backbone, batch, REWARD))
+    @torch.no_grad()
+    def _scores(self, task: tuple[Batch, States]) -> list[float]:
+        return self.net.rewards(*task).tolist()
+
+    def _entering(self, rows: Sequence[Row]) -> list[tuple[Batch, States]]:
+        """What goes side by side, with what the layers below the adapter give, which is made here by base."""
+        batches = cut(rows, self._settings.token_budget, self._backbone.device)
+        return [(batch, self._store.states(self._backbone, batch, REWARD)) for batch in batches]
+
+    def _works(self, rows: Sequence[Row], known: Mapping[str, Shared], form: RewardForm) -> list[Work[_Said]]:
+        def work(batch: Batch, states: States) -> tuple[Tensor, _Said]:
+            rewards, those = self.net.rewards(batch, states), [known[id] for id in batch.ids]
+            loss, margins = judged_loss(rewards, those, form)
+            untaught, _ = judged_loss(torch.zeros_like(rewards), those, form)
+            return loss, _Said(margins, untaught.item())
+
+        return [partial(work, *task) for task in self._entering(rows)]
 
     def _step(self, new: Sequence[Known]) -> tuple[list[Prediction], Outcome]:
         """One step on the new ones and some old ones, each by its weight.
@@ -249,18 +268,12 @@ class RewardModel:
         whole = sum(shares) or 1.0
         known = {e.id: (e, share / whole) for (e, _), share in zip(examples, shares, strict=True)}
         form = RewardForm(s.margin, s.centring, generosity(e for e, _ in (*old, *new)), s.beta)
-        said, untaught = dict[str, float](), [0.0]
-
-        def loss(batch: Batch) -> Tensor:
-            rewards, those = self._rewards(batch), [known[id] for id in batch.ids]
-            part, margins = judged_loss(rewards, those, form)
-            said.update(margins)
-            untaught[0] += judged_loss(torch.zeros_like(rewards), those, form)[0].item()
-            return part
-
+        works = self._works([row for _, row in examples], known, form)
         rate = s.learning_rate * min(1.0, (self.net.steps + 1) / WARM_STEPS)
-        taken = step(self.net.adam, [row for _, row in examples], loss, s.token_budget, rate)
-        outcome = _outcome(taken, max(untaught[0], log(2)))
+        with self._backbone.worn(REWARD):
+            taken = step(self.net.adam, works, rate)
+        said = {id: margin for part in taken.figures for id, margin in part.margins.items()}
+        outcome = _outcome(taken, max(sum(part.untaught for part in taken.figures), log(2)))
         if outcome is Outcome.NOT_FINITE:
             self._store.forget(known)
         if outcome is not Outcome.LEARNED:
@@ -272,6 +285,14 @@ class RewardModel:
         margins = {id: said[id] for id in asked if isfinite(said[id])}
         made = [Prediction(id, m, _surprise(s.beta * m), len(old)) for id, m in margins.items()]
         return made, outcome
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Of a batch: each pair's margin by id, and the loss that no opinion has."""
+
+    margins: dict[str, float]
+    untaught: float
 
 
 def _outcome(taken: Taken, untaught: float) -> Outcome:

@@ -129,8 +129,9 @@ class RewardNet:
 
 
 def pool(outputs: Float[Tensor, "positions hidden"], batch: Batch) -> Float[Tensor, "responses hidden"]:
-    """The mean over each response."""
-    total = outputs.new_zeros(batch.count, outputs.shape[1]).index_add(0, batch.owners, outputs[batch.tokens])
+    """The mean over each response, at least float32."""
+    said = outputs[batch.tokens].to(torch.promote_types(outputs.dtype, torch.float32))
+    total = said.new_zeros(batch.count, said.shape[1]).index_add(0, batch.owners, said)
     counts = torch.bincount(batch.owners, minlength=batch.count)
     return total / counts[:, None]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from jaxtyping import Bool, Int
@@ -92,17 +93,27 @@ def make_row(
     return Row(id, row.prompt[:kept] + row.prompt[start:], row.responses, dropped=start - kept)
 
 
-def batches(rows: Iterable[Row], token_budget: int) -> list[Batch]:
-    """Rows, the longest first, so that those of a batch have `token_budget` tokens at most; a longer row goes alone."""
-    groups: list[list[Row]] = []
-    room = 0
-    for row in sorted(rows, key=lambda row: (-len(row), row.id)):
-        if not groups or len(row) > room:
-            groups.append([])
-            room = token_budget
-        groups[-1].append(row)
-        room -= len(row)
-    return [collate(group) for group in groups]
+def batches(rows: Iterable[Row], token_budget: int, least: int = 1) -> list[Batch]:
+    """Rows dealt to batches of nearly equal size with `token_budget` tokens at most, where no single row is longer: as few as there
+    can be, but `least` where there are so many rows."""
+    longest_first = sorted(rows, key=lambda row: (-len(row), row.id))
+    count = max(least, ceil(sum(min(1.0, len(row) / token_budget) for row in longest_first)))
+    while True:
+        groups = _dealt(longest_first, min(count, len(longest_first)))
+        if all(len(group) == 1 or sum(map(len, group)) <= token_budget for group in groups):
+            return [collate(group) for group in groups]
+        count += 1
+
+
+def _dealt(rows: Sequence[Row], count: int) -> list[list[Row]]:
+    """Each row to the batch that has fewest tokens so far."""
+    groups: list[list[Row]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for row in rows:
+        least = sizes.index(min(sizes))
+        groups[least].append(row)
+        sizes[least] += len(row)
+    return groups
 
 
 def collate(rows: Sequence[Row]) -> Batch:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from learner.rows import Batch, Row, batches
+from learner.workers import side_by_side, workers_on
+
+Figures = TypeVar("Figures")
+Work = Callable[[], tuple[Tensor, Figures]]
+"""A batch's part of the step's loss, and whatever is to be known of it. May run in any thread, beside other batches' work."""
 
 
 @dataclass(frozen=True)
-class Taken:
-    """One optimiser step: the sum of its batches' losses before it, nats, and the gradient's norm before it was clipped."""
+class Taken(Generic[Figures]):
+    """One optimiser step: the sum of its batches' losses before it, nats, the gradient's norm before it was clipped, and what
+    is to be known of each batch."""
 
     loss: float
     grad_norm: float
+    figures: tuple[Figures, ...] = ()
 
     @property
     def finite(self) -> bool:
@@ -36,30 +45,47 @@ def optimiser(parameters: Sequence[nn.Parameter], learning_rate: float) -> torch
     return torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
 
 
+def cut(rows: Sequence[Row], token_budget: int, device: torch.device) -> list[Batch]:
+    """Batches that go side by side, with `token_budget` tokens in all of those that are under way at once."""
+    workers = workers_on(device)
+    return batches(rows, token_budget // workers, workers)
+
+
 def step(
     optimiser: torch.optim.Optimizer,
-    rows: Sequence[Row],
-    loss: Callable[[Batch], Tensor],
-    token_budget: int,
+    works: Sequence[Work[Figures]],
     learning_rate: float,
     grad_clip: float = 1.0,
-) -> Taken:
+) -> Taken[Figures]:
     """One optimiser step; a parameter group of the optimiser may say how many `times` the learning rate is its own.
 
-    `loss` gives a batch's part of the step's loss: shares of one step sum to one over its batches. A loss or gradient that
-    is not finite leaves the parameters as they were.
+    Shares of one step sum to one over its works. A loss or gradient that is not finite leaves the parameters as they were.
     """
-    parts = []
-    for batch in batches(rows, token_budget):
-        part = loss(batch)
-        part.backward()
-        parts.append(part.detach())
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    workers = workers_on(parameters[0].device)
+    done = list(side_by_side(partial(_backward, parameters), works, workers))
+    for _, grads, _ in done:
+        _add(parameters, grads)
     norm = torch.nn.utils.clip_grad_norm_(parameters, grad_clip)
-    taken = Taken(float(torch.stack(parts).sum()), float(norm))
+    loss = torch.stack([loss for loss, _, _ in done]).sum()
+    taken = Taken(float(loss), float(norm), tuple(figures for _, _, figures in done))
     for group in optimiser.param_groups:
         group["lr"] = learning_rate * group.get("times", 1.0)
     if taken.finite:
         optimiser.step()
     optimiser.zero_grad()
     return taken
+
+
+Grads = tuple[Tensor | None, ...]
+
+
+def _backward(parameters: Sequence[nn.Parameter], work: Work[Figures]) -> tuple[Tensor, Grads, Figures]:
+    loss, figures = work()
+    return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True), figures
+
+
+def _add(parameters: Sequence[nn.Parameter], grads: Grads) -> None:
+    for parameter, grad in zip(parameters, grads, strict=True):
+        if grad is not None:
+            parameter.grad = grad if parameter.grad is None else parameter.grad.add_(grad)

@@ -9,13 +9,12 @@ import pytest
 
 from benchmarks.pairs import Pair
 from benchmarks.train_job import Job, Task, write_pairs
-from benchmarks.train_losses import reward_loss
+from benchmarks.train_losses import reward_works
 from benchmarks.train_ours import Side
 from heliotrope.chat import Message
 from learner.examples import rows_of
 from learner.prepared import PreparedStore
 from learner.reward_net import REWARD, RewardNet
-from learner.rows import batches
 from tests.learner.tiny_llama import pairs, tiny_backbone
 from tests.learner.whole_model import whole_model
 
@@ -23,12 +22,14 @@ from tests.learner.whole_model import whole_model
 def test_a_step_does_not_depend_on_how_it_is_cut():
     backbone, store = tiny_backbone(adapters=("policy", REWARD)), PreparedStore()
     rows, _ = rows_of(pairs(6), 99)
-    loss = reward_loss(backbone, store, RewardNet(backbone, seed=1), rows)
-    whole = sum(loss(batch).item() for batch in batches(rows, 4096))
-    cut = sum(loss(batch).item() for batch in batches(rows, 40))
-    assert len(batches(rows, 40)) > 2
-    assert cut == pytest.approx(whole, rel=1e-5)
-    assert whole == pytest.approx(log(2)), "untaught: all rewards are 0"
+    net = RewardNet(backbone, seed=1)
+    whole, cut = (
+        [work()[0].item() for work in reward_works(backbone, store, net, rows, budget)]
+        for budget in (1 << 20, 40)
+    )
+    assert len(cut) > 2
+    assert sum(cut) == pytest.approx(sum(whole), rel=1e-5)
+    assert sum(whole) == pytest.approx(log(2)), "untaught: all rewards are 0"
 
 
 @pytest.mark.parametrize(("task", "examples"), [("dpo", 8), ("reward", 8), ("kto", 16), ("sft", 8)])

@@ -45,17 +45,22 @@ def test_rows_lie_one_behind_the_other():
 def test_a_batch_stays_within_its_token_budget():
     rows = [Row(str(n), (1,) * n, ((2,),)) for n in (3, 9, 4, 9, 30, 5)]  # n + 1 tokens each
     groups = [batch.ids for batch in batches(rows, token_budget=20)]
-    # longest first: 31 alone although beyond the budget; 10 + 10; then 6 + 5 + 4 = 15
-    assert groups == [("30",), ("9", "9"), ("5", "4", "3")]
+    # longest first, each to the smallest: 31 alone although beyond the budget; 10 + 6; 10 + 5 + 4
+    assert groups == [("30",), ("9", "5"), ("9", "4", "3")]
+    two = [batch.ids for batch in batches(rows[:4], token_budget=99, least=2)]
+    assert two == [("9", "4"), ("9", "3")], "10 and 10, then 5 and 4, for two workers"
 
 
 @settings(deadline=None, max_examples=40)
 @given(
-    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=20), st.integers(10, 90)
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=20),
+    st.integers(10, 90),
+    st.integers(1, 4),
 )
-def test_every_row_is_in_one_batch(sizes: list[tuple[int, int]], budget: int):
+def test_every_row_is_in_one_batch(sizes: list[tuple[int, int]], budget: int, least: int):
     rows = [Row(str(i), (1,) * p, ((2,) * r, (3,))) for i, (p, r) in enumerate(sizes)]
-    made = batches(rows, budget)
+    made = batches(rows, budget, least)
+    assert len(made) >= min(least, len(rows))
     assert sorted(id for batch in made for id in batch.ids) == sorted(row.id for row in rows)
     assert all(batch.token_ids.numel() <= budget or len(batch.ids) == 1 for batch in made)
 
