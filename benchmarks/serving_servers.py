@@ -10,7 +10,6 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
 
 import grpc
 import httpx
@@ -18,10 +17,11 @@ import httpx
 from benchmarks.serving_doors import TEMPERATURE, Stage
 from benchmarks.serving_figures import Door
 from deploy.children import free_ports
+from heliotrope.arithmetic import dtype_here
 from heliotrope.chat import Message
 from heliotrope.errors import Unavailable
 from heliotrope.v1 import chat_pb2, chat_pb2_grpc, common_pb2
-from serving.engine_vllm import choose_dtype, environment
+from serving.engine_settings import environment
 from serving.vllm_plugin.neighbours import VARIABLE, spins
 
 START_SECONDS = 240.0
@@ -93,7 +93,7 @@ async def openai_door(stage: Stage) -> Door:
 
 def _command(stage: Stage, port: int) -> list[str]:
     settings = stage.settings()
-    dtype = choose_dtype(settings.dtype, cuda=False, cpuinfo=Path("/proc/cpuinfo").read_text())
+    dtype = dtype_here(settings.dtype, cuda=False)
     options = {
         "model": settings.model, "host": "127.0.0.1", "port": port, "dtype": dtype,
         "max-model-len": settings.max_model_len, "max-num-seqs": settings.max_num_seqs,

@@ -30,6 +30,8 @@ class Job:
     """Ids in the order to train in; empty: the side's own."""
     setting: str = ""
     """TRL: which row of its settings; ours: "cached" has the reference pass done before the clock starts."""
+    dtype: str = "float32"
+    """Of our frozen base; TRL's is its setting's."""
     rank: int = 16
     alpha: float = 32.0
     batch: int = 8

@@ -41,7 +41,7 @@ class Side:
         self.chat = ChatFormat.load(Path(job.model))
         adapters = (REWARD,) if job.task == "reward" else (ADAPTER,)
         shape = LoraShape(rank=job.rank, alpha=job.alpha)
-        self.backbone = Backbone.load(Path(job.model), shape, adapters=adapters)
+        self.backbone = Backbone.load(Path(job.model), shape, getattr(torch, job.dtype), adapters)
         self.net: RewardNet | None = None
 
     def preferences(self, file: str) -> list[Preference]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.pairs import Pair, fingerprint
 from benchmarks.train_job import Job, Outcome, peak_gb, read_pairs
-from benchmarks.train_settings import PADDING_FREE, SETTINGS
+from benchmarks.train_settings import SETTINGS
 
 NAMES = {"dpo": "DPO", "reward": "Reward", "kto": "KTO", "sft": "SFT"}
 
@@ -82,11 +82,10 @@ def _model(job: Job) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    dtype = getattr(torch, SETTINGS[job.setting].get("weights", "float32"))
     if job.task == "reward":
-        return AutoModelForSequenceClassification.from_pretrained(
-            job.model, num_labels=1, dtype=torch.float32
-        )
-    return AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
+        return AutoModelForSequenceClassification.from_pretrained(job.model, num_labels=1, dtype=dtype)
+    return AutoModelForCausalLM.from_pretrained(job.model, dtype=dtype)
 
 
 def _trainer(job: Job, tokenizer: Any, texts: list[dict[str, Any]], model: Any = None) -> Any:
@@ -122,10 +121,10 @@ def _arguments(job: Job) -> Any:
     import trl
 
     extra = {} if job.task in ("reward", "sft") else {"beta": 0.1}
-    settings = SETTINGS[job.setting]
+    settings = {name: value for name, value in SETTINGS[job.setting].items() if name != "weights"}
     if settings.get("precompute_ref_log_probs") and job.task not in ("dpo", "kto"):
         raise SystemExit("no reference pass in this trainer")
-    if job.setting == PADDING_FREE and job.task != "sft":
+    if settings.get("padding_free") and job.task != "sft":
         raise SystemExit("this trainer pads, whatever it is told")
     return getattr(trl, f"{NAMES[job.task]}Config")(
         output_dir=job.scratch,

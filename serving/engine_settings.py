@@ -32,16 +32,6 @@ class EngineSettings:
     threads: int = 0
 
 
-def choose_dtype(wanted: str, cuda: bool, cpuinfo: str) -> str:
-    """`auto` is bfloat16 where the hardware multiplies it, else float32: emulated bfloat16 is the slower one.
-
-    cpuinfo: the text of /proc/cpuinfo (its flags decide).
-    """
-    if wanted != "auto":
-        return wanted
-    return "bfloat16" if cuda or "amx_bf16" in cpuinfo or "avx512_bf16" in cpuinfo else "float32"
-
-
 def environment(settings: EngineSettings) -> dict[str, str]:
     """Variables for vLLM's processes. They must be set before vllm is imported.
 

@@ -12,12 +12,12 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, nullcontext, suppress
-from pathlib import Path
 from typing import Any
 
+from heliotrope.arithmetic import dtype_here
 from heliotrope.errors import ModelError, Unavailable
 from serving.engine import Adapter, EngineError, Piece, Sampling, check_room
-from serving.engine_settings import EngineSettings, choose_dtype, environment
+from serving.engine_settings import EngineSettings, environment
 from serving.engine_watch import DIED, answered
 from serving.isolation import check_isolation
 from serving.pace import aside
@@ -80,8 +80,7 @@ class VllmEngine:
         from vllm.platforms import current_platform
 
         s, cuda = self.settings, current_platform.is_cuda()
-        cpuinfo = Path("/proc/cpuinfo")
-        self.dtype = choose_dtype(s.dtype, cuda, cpuinfo.read_text() if cpuinfo.exists() else "")
+        self.dtype = dtype_here(s.dtype, cuda)
         arguments: dict[str, Any] = {
             "model": str(s.model), "dtype": self.dtype, "max_model_len": s.max_model_len,
             "max_num_seqs": s.max_num_seqs, "enforce_eager": not cuda, "skip_tokenizer_init": True,

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.scripted_engine import ScriptedEngine
+from heliotrope.arithmetic import choose_dtype
 from heliotrope.errors import InvalidInput, ModelError, Unavailable
 from serving.engine import Adapter, EngineError, Sampling, check_room
-from serving.engine_vllm import EngineSettings, VllmEngine, choose_dtype
+from serving.engine_vllm import EngineSettings, VllmEngine
 
 
 @pytest.mark.parametrize("temperature", [-0.01, 2.01, math.nan, math.inf, "1", None, True])
