@@ -139,8 +139,11 @@ class Backbone:
     @torch.no_grad()
     def lower(self, batch: Batch, adapter: str | None = None) -> States:
         """Hidden states that enter the adapter's first layer, by the base: nobody's training changes them."""
+        first, states = self.first_layer(adapter), self._embedded(batch)
+        if not first:
+            return states
         with self._using(None):
-            return self._run(self._embedded(batch), batch, 0, self.first_layer(adapter))
+            return self._run(states, batch, 0, first)
 
     def upper(self, states: States, batch: Batch, adapter: str | None) -> States:
         """Normed output states after the adapter's last layer, from `lower`'s states; None: of the base after its last."""
