@@ -20,7 +20,7 @@ from benchmarks.train_job import peak_gb
 from feedback.examples import Preference
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config, load
-from learner.backbone import Backbone, LoraShape, Reach
+from learner.backbone import Backbone
 from learner.dpo import ADAPTER, DpoSettings, train_policy
 from learner.parts import PARENT
 from learner.prepared import PreparedStore
@@ -34,8 +34,7 @@ def train(side: Side, config: Config, examples: list[Preference]) -> None:
     """One update of the policy; of all also one of the reward model, which stays."""
     everybody = side == "all"
     adapters = (ADAPTER, PARENT, REWARD) if everybody else (ADAPTER,)
-    shape, reach = LoraShape(**config.lora.model_dump()), Reach(config.reward.layers, config.reward.depth)
-    backbone = Backbone.load(config.model.folder, shape, adapters=adapters, reach={REWARD: reach})
+    backbone = Backbone.configured(config, adapters)
     store = PreparedStore()
     if everybody:
         RewardModel(backbone, store, RewardSettings.of(config)).learn(examples)

@@ -17,12 +17,12 @@ from learner.steps import Work, cut
 
 def reward_works(
     backbone: Backbone, store: PreparedStore, net: RewardNet, rows: Sequence[Row], token_budget: int
-) -> list[Work[None]]:
-    """Bradley-Terry over the rows of a step."""
+) -> tuple[list[Work[None]], int]:
+    """Bradley-Terry over the rows of a step, and how much of it goes side by side."""
 
     def work(batch: Batch, states: States) -> tuple[Tensor, None]:
         pairs = net.rewards(batch, states).view(-1, 2)
         return bradley_terry(pairs[:, 0], pairs[:, 1]).loss * len(batch.ids) / len(rows), None
 
-    batches = cut(rows, token_budget, backbone.device)
-    return [partial(work, batch, store.states(backbone, batch)) for batch in batches]
+    batches, workers = cut(rows, token_budget, backbone.device)
+    return [partial(work, batch, store.states(backbone, batch)) for batch in batches], workers

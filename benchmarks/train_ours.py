@@ -69,9 +69,9 @@ class Side:
         plan = [rows[i : i + count] for i in range(0, len(rows), count)]
         for number, part in enumerate(plan, 1):
             rate = self.job.learning_rate * schedule(number, len(plan))
-            works = reward_works(self.backbone, store, self.net, part, self.job.token_budget)
+            works, workers = reward_works(self.backbone, store, self.net, part, self.job.token_budget)
             with self.backbone.worn(REWARD):
-                taken = step(self.net.adam, works, rate)
+                taken = step(self.net.adam, works, workers, rate)
             losses.append(taken.loss if taken.finite else nan)
         return sum(losses) / len(losses), tuple(row.id for row in rows)
 

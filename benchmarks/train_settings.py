@@ -12,6 +12,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "float32, checkpointing": {"bf16": False},
     "bfloat16 weights, precomputed": BFLOAT16 | {"weights": "bfloat16", "precompute_ref_log_probs": True},
     "bfloat16 weights": BFLOAT16 | {"weights": "bfloat16"},
+    "bfloat16 weights, no autocast": FLOAT32 | {"weights": "bfloat16"},
+    "bfloat16 weights, micro-batches": BFLOAT16
+    | {"weights": "bfloat16", "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
 } | {
     name + more: values | extra
     for name, values in (("float32", FLOAT32), ("bfloat16", BFLOAT16))

@@ -113,6 +113,8 @@ def _trainer(job: Job, tokenizer: Any, texts: list[dict[str, Any]], model: Any =
         peft_config=lora,
     )
     trained = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+    for parameter in trained.values():
+        parameter.data = parameter.data.float()  # PEFT leaves a reward head in the base's precision
     start_afresh(trained, torch.Generator(trainer.model.device).manual_seed(1))
     return trainer
 
@@ -126,9 +128,9 @@ def _arguments(job: Job) -> Any:
         raise SystemExit("no reference pass in this trainer")
     if settings.get("padding_free") and job.task != "sft":
         raise SystemExit("this trainer pads, whatever it is told")
+    size = job.batch * (2 if job.task == "kto" else 1)
     return getattr(trl, f"{NAMES[job.task]}Config")(
         output_dir=job.scratch,
-        per_device_train_batch_size=job.batch * (2 if job.task == "kto" else 1),
         num_train_epochs=1,
         learning_rate=job.learning_rate,
         adam_beta2=0.95,
@@ -140,7 +142,7 @@ def _arguments(job: Job) -> Any:
         logging_steps=1,
         disable_tqdm=True,
         dataloader_pin_memory=job.device == "cuda",
-        **{"train_sampling_strategy": "sequential"} | extra | settings,
+        **{"train_sampling_strategy": "sequential", "per_device_train_batch_size": size} | extra | settings,
     )
 
 

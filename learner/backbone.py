@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from heliotrope.config import Config
 from heliotrope.errors import ModelError, TamperedAdapter
 from learner.kernels import TokenLogprobs
 from learner.lean import sight, slim, wide_states
@@ -29,6 +30,8 @@ from learner.rows import Batch
 States = Float[Tensor, "positions hidden"]
 PerToken = Float[Tensor, "tokens"]
 
+REWARD = "reward"
+"""The adapter that belongs to the reward model."""
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 ATTENTION = ("sdpa", "eager")
@@ -61,7 +64,7 @@ class Reach:
 
 
 class Backbone:
-    """A Llama-shaped causal language model with named LoRA adapters. Not thread-safe: one adapter is on at a time."""
+    """A Llama-shaped causal language model with named LoRA adapters. One is on at a time: several threads need `worn`."""
 
     def __init__(
         self, model: Any, shape: LoraShape, name: str, adapters: Sequence[str], reach: Mapping[str, Reach]
@@ -122,6 +125,22 @@ class Backbone:
             )
         return cls(model.eval(), shape or LoraShape(), model_dir.name, adapters, reach or {})
 
+    @classmethod
+    def configured(cls, config: Config, adapters: Sequence[str]) -> Backbone:
+        """The base, the adapters' shape and the precision as configured."""
+        return cls.load(
+            config.model.folder,
+            LoraShape(**config.lora.model_dump()),
+            getattr(torch, config.learner.precision),
+            adapters,
+            reach={REWARD: Reach(config.reward.layers, config.reward.depth)},
+        )
+
+    @property
+    def dtype(self) -> str:
+        """`float32` or `bfloat16`: of the base's products."""
+        return str(self._head.dtype).removeprefix("torch.")
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""
@@ -167,11 +186,11 @@ class Backbone:
     def worn(self, adapter: str | None) -> Iterator[None]:
         """This adapter is on until the end, or none, and several threads may run the model with it meanwhile."""
         with self._using(adapter):
-            self._worn = (adapter,)
+            before, self._worn = self._worn, (adapter,)
             try:
                 yield
             finally:
-                self._worn = ()
+                self._worn = before
 
     def token_logprobs(self, outputs: States, batch: Batch) -> PerToken:
         """Log-probability in nats of every response token, from `upper`'s output, at temperature 1."""

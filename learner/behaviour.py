@@ -23,9 +23,9 @@ class Recorder:
         self._probes = probes(chat)
 
     def record(self, own: str, parent: str | None) -> dict:
-        """The content of behaviour.json, log-probabilities in nats. `own`, `parent`: adapters of the backbone.
+        """The content of behaviour.json: log-probabilities in nats, and the precision of the products behind them.
 
-        `parent` is None when the parent is the base.
+        `own`, `parent`: adapters of the backbone. `parent` is None when the parent is the base.
         """
         columns = {
             "own": self._score(own),
@@ -33,7 +33,10 @@ class Recorder:
             "base": self._base,
         }
         items = enumerate(self._probes)
-        return {"items": [asdict(probe) | {who: columns[who][i] for who in columns} for i, probe in items]}
+        return {
+            "dtype": self._backbone.dtype,
+            "items": [asdict(probe) | {who: columns[who][i] for who in columns} for i, probe in items],
+        }
 
     @cached_property
     def _base(self) -> Scores:

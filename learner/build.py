@@ -14,7 +14,7 @@ from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.errors import ModelError
 from heliotrope.registry import Registry
-from learner.backbone import Backbone, LoraShape, Reach
+from learner.backbone import Backbone
 from learner.behaviour import Recorder
 from learner.curves import Curves
 from learner.dpo import ADAPTER, Progress
@@ -31,13 +31,7 @@ from learner.store import Store
 def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
     """Everything that the loop needs. Raises our own errors naming the remedy when the model or the log is missing."""
     _settle_down(config)
-    backbone = Backbone.load(
-        config.model.folder,
-        LoraShape(**config.lora.model_dump()),
-        torch.float32,
-        (ADAPTER, PARENT, REWARD),
-        reach={REWARD: Reach(config.reward.layers, config.reward.depth)},
-    )
+    backbone = Backbone.configured(config, (ADAPTER, PARENT, REWARD))
     prepared = PreparedStore()
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
     secrets, store = ServingSecrets(config.serving.private_address), Store(config.paths.learner)

@@ -179,9 +179,9 @@ def _run(
     for number, rows in enumerate(plan, 1):
         began = monotonic()
         rate = settings.learning_rate * schedule(number, len(plan))
-        works = course.works(rows)
+        works, workers = course.works(rows)
         with backbone.worn(ADAPTER):
-            taken = step(optimiser, works, rate, settings.grad_clip)
+            taken = step(optimiser, works, workers, rate, settings.grad_clip)
         highest = highest or EXPLOSION * max(taken.loss, log(2))
         if not (taken.finite and taken.loss <= highest):
             raise Diverged(_gone(taken, number, highest), [row.id for row in rows])
@@ -209,13 +209,13 @@ class _Course:
         z0 = drift(self._backbone, those, self._store, ADAPTER, settings.token_budget)
         return Terms(settings.form, settings.length_alpha, z0, self._balance, settings.sft_weight)
 
-    def works(self, rows: Sequence[Row]) -> list[Work[Measured]]:
-        """A step's work. What layers below the adapter give is made here, by base."""
+    def works(self, rows: Sequence[Row]) -> tuple[list[Work[Measured]], int]:
+        """A step's work, and how much of it goes side by side. What layers below the adapter give is made here, by base."""
         terms = self.terms(rows)
-        batches = cut(rows, self._settings.token_budget, self._backbone.device)
+        batches, workers = cut(rows, self._settings.token_budget, self._backbone.device)
         states = [self._store.states(self._backbone, batch) for batch in batches]
         each = zip(batches, states, strict=True)
-        return [partial(self.loss, terms, len(rows), batch, entering) for batch, entering in each]
+        return [partial(self.loss, terms, len(rows), batch, entering) for batch, entering in each], workers
 
     def loss(self, terms: Terms, rows: int, batch: Batch, states: States) -> tuple[Tensor, Measured]:
         """A batch's part of the loss of a step of so many rows, and its figures."""

@@ -18,8 +18,8 @@ PerToken = Float[Tensor, "tokens"]
 TokenIndex = Int[Tensor, "tokens"]
 
 CHUNK = 160
-"""Tokens whose logits exist at once: 31 MB at a vocabulary of 49,152 in float32. Above 32 MiB glibc gives memory back to the kernel
-each time, and clearing it anew costs as much as the products."""
+"""Tokens whose logits exist at once: 31 MB at a vocabulary of 49,152 in float32, and as much again in bfloat16 beside them. Above 32 MiB
+glibc gives memory back to the kernel each time, and clearing it anew costs as much as the products."""
 
 
 class TokenLogprobs(torch.autograd.Function):
@@ -48,7 +48,8 @@ class TokenLogprobs(torch.autograd.Function):
             probabilities = torch.softmax(logits, -1, out=logits)
             logprobs[part] = (ours - high + probabilities.gather(1, likeliest[:, None]).log())[:, 0]
             if slopes is not None:
-                slopes[part] = weight[targets[part]] - probabilities.to(weight.dtype) @ weight
+                probabilities.scatter_add_(1, targets[part, None], -torch.ones_like(ours))
+                slopes[part] = (probabilities.to(weight.dtype) @ weight).neg_()
         if slopes is not None:
             ctx.save_for_backward(slopes)
         return logprobs
@@ -64,8 +65,8 @@ class LowRankLinears(torch.autograd.Function):
     """x W_i^T + c_i + s (x A_i^T) B_i^T for several i of one x, with W and c frozen.
 
     The low-rank part lies there first and the wide product is added up on it; PEFT passes three more times over every activation.
-    In bfloat16 that is what keeps a small update: merged into W, or added to what has been rounded, most of it would be lost. The gradient on x is sum_i g_i W_i + s g_i B_i A_i, added up in place.
-    Hu et al. 2021, LoRA, arXiv 2106.09685, eq. 3.
+    In bfloat16 that keeps a small update: merged into W, or added to what has been rounded, most of it would be lost. The
+    gradient on x is sum_i g_i W_i + s g_i B_i A_i, added up in place. Hu et al. 2021, LoRA, arXiv 2106.09685, eq. 3.
     Shapes: x [..., in]; of each i in turn W [out, in], c [out] or None, A [rank, in], B [out, rank] -> [..., out] each.
     """
 

@@ -8,18 +8,21 @@ from importlib.metadata import distributions
 
 import torch
 
-ROUNDINGS = "2"
+from heliotrope.settings.learner import Learner
+
+ROUNDINGS = "3"
 """Raised with every change to our own arithmetic that may change a bit of a policy."""
 ARITHMETIC = ("numpy", "peft", "safetensors", "tokenizers", "torch", "transformers")
 """Libraries whose version may change a rounding."""
 
 
-def made_with() -> dict[str, str]:
-    """lock: SHA-256 (hex) over the versions of `ARITHMETIC`; isa: the instructions that torch picked; threads: of torch;
+def made_with(learner: Learner) -> dict[str, str]:
+    """dtype: of the base's products; lock: SHA-256 (hex) over the versions of `ARITHMETIC`; isa: the instructions that torch picked; threads: of torch;
     arithmetic: ours."""
     found = {(d.metadata["Name"] or "").lower(): d.version for d in distributions()}
     pins = "\n".join(f"{name}=={found.get(name, 'absent')}" for name in ARITHMETIC)
     return {
+        "dtype": learner.precision,
         "lock": hashlib.sha256(pins.encode()).hexdigest(),
         "isa": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": str(torch.get_num_threads()),

@@ -5,7 +5,7 @@ The reference is always base, and the layers below the adapters never change, so
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from learner.backbone import Backbone, PerToken, States
 from learner.rows import Batch, Row, collate
 from learner.steps import cut
-from learner.workers import MOST_WORKERS, one_thread, side_by_side, workers_on
+from learner.workers import MOST_WORKERS, Made, on_one_thread, side_by_side, workers_on
 
 PerResponse = Float[Tensor, "responses"]
 
@@ -88,7 +88,7 @@ class PreparedStore:
             return
         workers = min(workers, workers_on(backbone.device))
         with backbone.worn(None):
-            for item in side_by_side(partial(_prepared, backbone), list(new.values()), workers):
+            for item in side_by_side(partial(_prepared, backbone), list(new.values()), workers, threads=1):
                 self._add(item)
 
     def _add(self, item: Prepared) -> None:
@@ -107,25 +107,24 @@ class PreparedStore:
 def _prepared(backbone: Backbone, row: Row) -> Prepared:
     batch = collate([row])
     states, outputs = backbone.base(batch, row.compared)
-    unasked = outputs.new_full((len(batch.tokens),), torch.nan)
+    unasked = outputs.new_full((len(batch.tokens),), torch.nan, dtype=torch.float32)
     logprobs = backbone.token_logprobs(outputs, batch) if row.compared else unasked
     return Prepared(row, states, sum_by_response(logprobs, batch), logprobs)
 
 
 @torch.no_grad()
-@one_thread()
 def _lower_alone(
     backbone: Backbone, batch: Batch, index: int, adapter: str | None
 ) -> Float[Tensor, "seq hidden"]:
     """One row's states, bit by bit as `prepare` makes them."""
-    alone = replace(
+    row = replace(
         batch,
         lengths=batch.lengths[index : index + 1],
         token_ids=batch.token_ids.split(batch.lengths)[index],
         positions=batch.positions.split(batch.lengths)[index],
         masks=batch.masks[index : index + 1],
     )
-    return backbone.lower(alone, adapter)
+    return on_one_thread(partial(backbone.lower, row, adapter))
 
 
 def log_ratios(
@@ -155,19 +154,39 @@ def log_likelihoods(
 ) -> dict[str, tuple[PerResponse, PerResponse]]:
     """log adapter(y) and log base(y) of each response by row id, nats; otherwise as `log_ratios`."""
     store.prepare(backbone, rows)
-    workers = workers_on(backbone.device)
-    tasks = [(batch, store.states(backbone, batch)) for batch in cut(rows, token_budget, backbone.device)]
 
-    def said(who: str | None) -> list[PerResponse]:
-        with backbone.worn(who):
-            return list(side_by_side(partial(_tempered, backbone, who, temperature), tasks, workers))
+    def said(who: str | None) -> Iterator[tuple[Batch, PerResponse]]:
+        return batchwise(
+            backbone, rows, store, who, partial(_tempered, backbone, who, temperature), token_budget
+        )
 
-    result: dict[str, tuple[PerResponse, PerResponse]] = {}
-    bases = said(None) if temperature != 1 else [store.reference(batch) for batch, _ in tasks]
-    for (batch, _), policy, base in zip(tasks, said(adapter), bases, strict=True):
-        both = zip(policy.split(batch.responses), base.split(batch.responses), strict=True)
-        result |= dict(zip(batch.ids, both, strict=True))
-    return result
+    base = {id: store[id].reference for id in (row.id for row in rows)}
+    if temperature != 1:
+        base = dict(by_row(said(None)))
+    return {id: (policy, base[id]) for id, policy in by_row(said(adapter))}
+
+
+def by_row(found: Iterable[tuple[Batch, PerResponse]]) -> Iterator[tuple[str, PerResponse]]:
+    """The responses of each row, by its id."""
+    for batch, values in found:
+        yield from zip(batch.ids, values.split(batch.responses), strict=True)
+
+
+def batchwise(
+    backbone: Backbone,
+    rows: Sequence[Row],
+    store: PreparedStore,
+    adapter: str | None,
+    work: Callable[[tuple[Batch, States]], Made],
+    token_budget: int,
+) -> Iterator[tuple[Batch, Made]]:
+    """What `work` makes of each batch and of what enters the adapter's first layer; states exist for as many at once as work."""
+    cuts, workers = cut(rows, token_budget, backbone.device)
+    for start in range(0, len(cuts), workers):
+        tasks = [(batch, store.states(backbone, batch, adapter)) for batch in cuts[start : start + workers]]
+        with backbone.worn(adapter):
+            done = list(side_by_side(work, tasks, workers))
+        yield from zip(cuts[start : start + workers], done, strict=True)
 
 
 @torch.no_grad()

@@ -23,12 +23,11 @@ from heliotrope.config import Config
 from heliotrope.errors import TamperedAdapter
 from learner.backbone import Backbone, States
 from learner.examples import rows_of, weights
-from learner.prepared import PreparedStore
+from learner.prepared import PreparedStore, batchwise, by_row
 from learner.reward_loss import Judgement, RewardForm, Shared, generosity, judged_loss
 from learner.reward_net import REWARD, RewardNet
 from learner.rows import Batch, Row
 from learner.steps import Taken, Work, cut, step
-from learner.workers import side_by_side, workers_on
 
 logger = logging.getLogger("heliotrope.learner")
 
@@ -181,15 +180,9 @@ class RewardModel:
     def score(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """The reward of every response of every row, by row id. Only differences under one prompt mean anything."""
         self._store.prepare(self._backbone, rows)
-        found: dict[str, list[float]] = {}
-        tasks = self._entering(rows)
-        with self._backbone.worn(REWARD):
-            scored = list(side_by_side(self._scores, tasks, workers_on(self._backbone.device)))
-        for (batch, _), scores in zip(tasks, scored, strict=True):
-            rewards = iter(scores)
-            each = zip(batch.ids, batch.responses, strict=True)
-            found |= {id: [next(rewards) for _ in range(count)] for id, count in each}
-        return found
+        budget = self._settings.token_budget
+        said = batchwise(self._backbone, rows, self._store, REWARD, self._scores, budget)
+        return {id: scores.tolist() for id, scores in by_row(said)}
 
     def record(self) -> dict[str, str]:
         """What a version's manifest says of the state that judges it: its digest, the last one that a version has, what it
@@ -236,22 +229,23 @@ class RewardModel:
         return list(zip([e for e in new if e.id not in refused], rows, strict=True))
 
     @torch.no_grad()
-    def _scores(self, task: tuple[Batch, States]) -> list[float]:
-        return self.net.rewards(*task).tolist()
+    def _scores(self, task: tuple[Batch, States]) -> Tensor:
+        return self.net.rewards(*task)
 
-    def _entering(self, rows: Sequence[Row]) -> list[tuple[Batch, States]]:
-        """What goes side by side, with what the layers below the adapter give, which is made here by base."""
-        batches = cut(rows, self._settings.token_budget, self._backbone.device)
-        return [(batch, self._store.states(self._backbone, batch, REWARD)) for batch in batches]
+    def _works(
+        self, rows: Sequence[Row], known: Mapping[str, Shared], form: RewardForm
+    ) -> tuple[list[Work[_Said]], int]:
+        """A step's work, and how much of it goes side by side. What layers below the adapter give is made here, by base."""
 
-    def _works(self, rows: Sequence[Row], known: Mapping[str, Shared], form: RewardForm) -> list[Work[_Said]]:
         def work(batch: Batch, states: States) -> tuple[Tensor, _Said]:
             rewards, those = self.net.rewards(batch, states), [known[id] for id in batch.ids]
             loss, margins = judged_loss(rewards, those, form)
             untaught, _ = judged_loss(torch.zeros_like(rewards), those, form)
             return loss, _Said(margins, untaught.item())
 
-        return [partial(work, *task) for task in self._entering(rows)]
+        batches, workers = cut(rows, self._settings.token_budget, self._backbone.device)
+        states = [self._store.states(self._backbone, batch, REWARD) for batch in batches]
+        return [partial(work, *task) for task in zip(batches, states, strict=True)], workers
 
     def _step(self, new: Sequence[Known]) -> tuple[list[Prediction], Outcome]:
         """One step on the new ones and some old ones, each by its weight.
@@ -268,10 +262,10 @@ class RewardModel:
         whole = sum(shares) or 1.0
         known = {e.id: (e, share / whole) for (e, _), share in zip(examples, shares, strict=True)}
         form = RewardForm(s.margin, s.centring, generosity(e for e, _ in (*old, *new)), s.beta)
-        works = self._works([row for _, row in examples], known, form)
+        works, workers = self._works([row for _, row in examples], known, form)
         rate = s.learning_rate * min(1.0, (self.net.steps + 1) / WARM_STEPS)
         with self._backbone.worn(REWARD):
-            taken = step(self.net.adam, works, rate)
+            taken = step(self.net.adam, works, workers, rate)
         said = {id: margin for part in taken.figures for id, margin in part.margins.items()}
         outcome = _outcome(taken, max(sum(part.untaught for part in taken.figures), log(2)))
         if outcome is Outcome.NOT_FINITE:

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from heliotrope.errors import TamperedAdapter
-from learner.backbone import Backbone, States
+from learner.backbone import REWARD, Backbone, States
 from learner.rows import Batch
 from learner.steps import optimiser
 
-REWARD = "reward"
-"""The backbone's adapter that belongs to the reward model."""
+__all__ = ["REWARD", "RewardNet", "pool"]
+
 HEAD = "head"
 ADAM = "adam"
 """Before the names of the optimiser's tensors: adam.<parameter>.<what>."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import heapreplace
 from math import ceil
 
 import torch
@@ -93,26 +94,27 @@ def make_row(
     return Row(id, row.prompt[:kept] + row.prompt[start:], row.responses, dropped=start - kept)
 
 
-def batches(rows: Iterable[Row], token_budget: int, least: int = 1) -> list[Batch]:
-    """Rows dealt to batches of nearly equal size with `token_budget` tokens at most, where no single row is longer: as few as there
-    can be, but `least` where there are so many rows."""
+def batches(rows: Iterable[Row], token_budget: int, multiple: int = 1) -> list[Batch]:
+    """Rows dealt to batches of nearly equal size with `token_budget` tokens at most, where no single row is longer: few, and a
+    `multiple` of so many where there are so many rows."""
     longest_first = sorted(rows, key=lambda row: (-len(row), row.id))
-    count = max(least, ceil(sum(min(1.0, len(row) / token_budget) for row in longest_first)))
+    fewest = ceil(sum(min(1.0, len(row) / token_budget) for row in longest_first))
     while True:
-        groups = _dealt(longest_first, min(count, len(longest_first)))
+        fewest = ceil(fewest / multiple) * multiple
+        groups = _dealt(longest_first, min(fewest, len(longest_first)))
         if all(len(group) == 1 or sum(map(len, group)) <= token_budget for group in groups):
             return [collate(group) for group in groups]
-        count += 1
+        fewest += max(1, fewest // 8)
 
 
 def _dealt(rows: Sequence[Row], count: int) -> list[list[Row]]:
     """Each row to the batch that has fewest tokens so far."""
     groups: list[list[Row]] = [[] for _ in range(count)]
-    sizes = [0] * count
+    sizes = [(0, number) for number in range(count)]
     for row in rows:
-        least = sizes.index(min(sizes))
-        groups[least].append(row)
-        sizes[least] += len(row)
+        size, number = sizes[0]
+        groups[number].append(row)
+        heapreplace(sizes, (size + len(row), number))
     return groups
 
 

@@ -45,15 +45,18 @@ def optimiser(parameters: Sequence[nn.Parameter], learning_rate: float) -> torch
     return torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
 
 
-def cut(rows: Sequence[Row], token_budget: int, device: torch.device) -> list[Batch]:
-    """Batches that go side by side, with `token_budget` tokens in all of those that are under way at once."""
-    workers = workers_on(device)
-    return batches(rows, token_budget // workers, workers)
+def cut(rows: Sequence[Row], token_budget: int, device: torch.device) -> tuple[list[Batch], int]:
+    """Batches, and how many of them go side by side: together they have `token_budget` tokens at most, where no single row is
+    longer."""
+    longest = max(map(len, rows), default=1)
+    workers = max(1, min(workers_on(device), token_budget // longest))
+    return batches(rows, token_budget // workers, workers), workers
 
 
 def step(
     optimiser: torch.optim.Optimizer,
     works: Sequence[Work[Figures]],
+    workers: int,
     learning_rate: float,
     grad_clip: float = 1.0,
 ) -> Taken[Figures]:
@@ -62,13 +65,14 @@ def step(
     Shares of one step sum to one over its works. A loss or gradient that is not finite leaves the parameters as they were.
     """
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    workers = workers_on(parameters[0].device)
-    done = list(side_by_side(partial(_backward, parameters), works, workers))
-    for _, grads, _ in done:
+    losses, figures = [], []
+    optimiser.zero_grad()  # a step that raised has left some
+    for loss, grads, said in side_by_side(partial(_backward, parameters), works, workers):
+        losses.append(loss)
+        figures.append(said)
         _add(parameters, grads)
     norm = torch.nn.utils.clip_grad_norm_(parameters, grad_clip)
-    loss = torch.stack([loss for loss, _, _ in done]).sum()
-    taken = Taken(float(loss), float(norm), tuple(figures for _, _, figures in done))
+    taken = Taken(float(torch.stack(losses).sum()), float(norm), tuple(figures))
     for group in optimiser.param_groups:
         group["lr"] = learning_rate * group.get("times", 1.0)
     if taken.finite:

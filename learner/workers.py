@@ -1,5 +1,5 @@
-"""Work that needs nothing of its neighbours goes side by side, one thread each: threads that share a small product wait for each other
-longer than they multiply (docs/experiments.md, "The learner's core")."""
+"""Work that needs nothing of its neighbours goes side by side, on threads of its own: threads that share a small product wait for each
+other longer than they multiply (docs/experiments.md, "Batches side by side")."""
 
 from __future__ import annotations
 
@@ -22,25 +22,34 @@ def workers_on(device: torch.device) -> int:
     return min(MOST_WORKERS, torch.get_num_threads()) if device.type == "cpu" else 1
 
 
-def side_by_side(work: Callable[[Item], Made], items: Sequence[Item], workers: int) -> Iterator[Made]:
+def side_by_side(
+    work: Callable[[Item], Made], items: Sequence[Item], workers: int, threads: int = 0
+) -> Iterator[Made]:
     """What `work` makes of each item, in their order, by so many workers at once; what it raises is raised in that order too.
 
-    The same bits for any number of workers: each item has one thread to itself.
+    threads: of each worker; 0: its share of torch's. The same number gives the same bits, however many work.
     """
-    with one_thread():
-        if min(workers, len(items)) < 2:
+    workers = max(1, min(workers, len(items)))
+    threads = threads or max(1, torch.get_num_threads() // workers)
+    with _threads(threads):
+        if workers == 1:
             yield from map(work, items)
             return
-        with ThreadPoolExecutor(min(workers, len(items)), "work", torch.set_num_threads, (1,)) as pool:
+        with ThreadPoolExecutor(workers, "work", torch.set_num_threads, (threads,)) as pool:
             yield from pool.map(work, items)
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Products are not shared between threads until the end."""
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def on_one_thread(work: Callable[[], Made]) -> Made:
+    """The work on one thread."""
+    with _threads(1):
+        return work()

@@ -31,9 +31,9 @@ class Limits:
     bfloat16: float = 0.10
     apart: float = 0.02
 
-    def tolerance(self, dtype: str) -> float:
-        """For an engine of that dtype."""
-        return self.float32 if dtype == "float32" else self.bfloat16
+    def tolerance(self, *dtypes: str) -> float:
+        """For an engine and a trainer of these."""
+        return self.float32 if set(dtypes) == {"float32"} else self.bfloat16
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,14 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Record:
+    """What a trainer said of some prompts; dtype: of its base's products."""
+
+    items: tuple[Item, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
 class Figures:
     """What the check measured: means of |served − record| over all forced tokens, nats."""
 
@@ -69,12 +77,12 @@ class Figures:
     from_base: float
 
 
-def read_record(folder: Path, limits: Limits = Limits()) -> list[Item]:
+def read_record(folder: Path, limits: Limits = Limits()) -> Record:
     """The trainer's record of a version. Raises RegistryError when it is missing, malformed or too short."""
     path = folder / BEHAVIOUR
     try:
-        raw = json.loads(path.read_bytes())["items"]
-        items = [_item(**item) for item in raw]
+        raw = json.loads(path.read_bytes())
+        items = tuple(_item(**item) for item in raw["items"])
     except FileNotFoundError as error:
         raise RegistryError(f"{folder} has no {BEHAVIOUR}; publish the version with its record") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -87,7 +95,7 @@ def read_record(folder: Path, limits: Limits = Limits()) -> list[Item]:
         raise RegistryError(
             f"{path} forces {tokens} tokens over {len(items)} prompts; record at least {wanted}"
         )
-    return items
+    return Record(items, str(raw.get("dtype", "float32")))
 
 
 def _item(token_ids: list[int], start: int, own: list[float], parent: list[float], base: list[float]) -> Item:
@@ -95,10 +103,10 @@ def _item(token_ids: list[int], start: int, own: list[float], parent: list[float
 
 
 async def check_behaviour(
-    engine: Engine, adapter: Adapter, items: Sequence[Item], limits: Limits, pace: Pace
+    engine: Engine, adapter: Adapter, record: Record, limits: Limits, pace: Pace
 ) -> Figures:
     """Score every item with the loaded adapter. Raises EngineError when it does not speak as recorded."""
-    scores: list[list[float]] = []
+    items, scores = record.items, list[list[float]]()
     took = 0.0
     while left := items[len(scores) :]:
         await pace.rest(took)
@@ -110,11 +118,11 @@ async def check_behaviour(
         [x for item in items for x in getattr(item, who)] for who in ("own", "parent", "base")
     )
     figures = Figures(len(items), len(served), *(mean_gap(served, record) for record in (own, parent, base)))
-    limit = limits.tolerance(engine.dtype)
+    limit = limits.tolerance(engine.dtype, record.dtype)
     if not figures.from_own <= limit:
         raise EngineError(
             f"{adapter.version} speaks {figures.from_own:.4f} nats a token away from its trainer's record, over the "
-            f"{limit:g} allowed in {engine.dtype}; check that the base model is the trainer's"
+            f"{limit:g} allowed between {record.dtype} there and {engine.dtype} here; check that the base model is the trainer's"
         )
     if mean_gap(own, base) > limits.apart and figures.from_own >= figures.from_base:
         raise EngineError(

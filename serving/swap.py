@@ -211,14 +211,14 @@ class Swapper:
         adapter, step, table = adapter_of(version), "verify", self.table
         table.seat(adapter, role)
         try:
-            items = await asyncio.to_thread(read_record, version.path, self.limits)
+            record = await asyncio.to_thread(read_record, version.path, self.limits)
             step = "load"
             await self.engine.load(adapter)
             step = "identity"
             await check_identity(self.engine, adapter)
             step = "behaviour"
             pace = replace(self.pace, hurried=lambda: bool(self._hurried[adapter.name] + self._hurried[role]))
-            figures = await check_behaviour(self.engine, adapter, items, self.limits, pace)
+            figures = await check_behaviour(self.engine, adapter, record, self.limits, pace)
             if self.table is not table:
                 raise EngineError(DIED)
         except BaseException as error:

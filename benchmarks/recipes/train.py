@@ -18,11 +18,12 @@ from benchmarks.recipes.votes import Votes, base_files, votes
 from feedback.agreement import agreement
 from heliotrope.config import Config, load
 from heliotrope.errors import ConfigError
-from learner.backbone import Backbone, LoraShape
+from learner.backbone import Backbone
 from learner.dpo import ADAPTER, DpoSettings, train_policy
 from learner.prepared import PreparedStore
 
 SECTIONS = ("lora", "dpo", "mixture")
+PRECISION = "learner.dtype"
 """Of the configuration: what training reads."""
 
 
@@ -45,12 +46,12 @@ def main() -> None:
     torch.set_num_threads(1)
     answers = base_files(wanted.work, wanted.tokens)[0]
     said = votes(answers, wanted.votes, wanted.seed, wanted.flip, wanted.thumbs)
-    stores: dict[int, PreparedStore] = {}
+    stores: dict[tuple[int, str], PreparedStore] = {}
     for recipe in wanted.recipes:
         folder = place(wanted, recipe, wanted.seed)
         if not (folder / "figures.json").exists():
             config = load(None, changes(wanted.config, recipe))
-            store = stores.setdefault(config.lora.first_layer, PreparedStore(4 << 30))
+            store = stores.setdefault((config.lora.first_layer, config.learner.dtype), PreparedStore(4 << 30))
             figures = train(config, said, store, folder, wanted.seed)
             write_whole(folder / "figures.json", json.dumps(figures))
 
@@ -58,14 +59,19 @@ def main() -> None:
 def changes(file: Path, recipe: str) -> list[str]:
     """Overrides of the configuration: the file's sections that training reads, then the recipe's."""
     data = tomllib.loads(file.read_text())
-    own = [f"{s}.{k}={v}" for s in SECTIONS for k, v in data.get(s, {}).items()]
+    read = [(f"{s}.{k}", v) for s in data if s != "demo" for k, v in data[s].items()]
+    own = [f"{key}={value}" for key, value in read if _is_read(key)]
     changed = [] if recipe == "demo" else recipe.split(",")
     for change in changed:
-        if change.split(".")[0] not in SECTIONS:
+        if not _is_read(change.split("=")[0]):
             raise ConfigError(
-                f"recipe {recipe!r}: {change!r} is not of the sections {', '.join(SECTIONS)}, which are all that training reads"
+                f"recipe {recipe!r}: {change!r} is neither {PRECISION} nor of the sections {', '.join(SECTIONS)}, which are all that training reads"
             )
     return own + changed
+
+
+def _is_read(key: str) -> bool:
+    return key == PRECISION or key.split(".")[0] in SECTIONS
 
 
 def place(wanted: argparse.Namespace, recipe: str, seed: int) -> Path:
@@ -78,7 +84,7 @@ def place(wanted: argparse.Namespace, recipe: str, seed: int) -> Path:
 def train(config: Config, said: Votes, store: PreparedStore, folder: Path, seed: int) -> dict[str, float]:
     """One update from base; the adapter goes into `folder`."""
     torch.manual_seed(seed)
-    backbone = Backbone.load(config.model.folder, LoraShape(**config.lora.model_dump()))
+    backbone = Backbone.configured(config, (ADAPTER,))
     backbone.reset(ADAPTER, seed)
     flips = agreement(said.shared).label_flips or 0.0
     settings = replace(DpoSettings.of(config, flips), seed=seed)

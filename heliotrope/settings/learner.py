@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from heliotrope.arithmetic import dtype_here
 from heliotrope.settings.base import Section
 
 
@@ -32,12 +33,20 @@ class Learner(Section):
     """How often the log is looked at when nothing is new."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where training runs. On CUDA a version made again may differ in its last bits."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Precision of the frozen base's products; adapters, optimiser and what is added up from layer to layer are float32. auto:
+    bfloat16 where the hardware multiplies it, which takes half the time."""
     threads: int = Field(default=0, ge=0, le=256)
     """CPU threads of training; 0: all cores."""
     nice: int = Field(default=10, ge=0, le=19)
     """Niceness of the process: people come first."""
     seed: int = Field(default=1, ge=0)
     """Seed of everything random in training."""
+
+    @property
+    def precision(self) -> str:
+        """`float32` or `bfloat16`: what `dtype` comes to on this machine."""
+        return dtype_here(self.dtype, self.device == "cuda")
 
 
 class Lora(Section):
@@ -71,7 +80,7 @@ class Dpo(Section):
     epochs: int = Field(default=1, ge=1, le=100)
     """Passes over the window."""
     token_budget: int = Field(default=2048, ge=64)
-    """Tokens of one batch; there is no padding."""
+    """Tokens that are under way at once, shared out between threads; there is no padding."""
     batch_pairs: int = Field(default=8, ge=1)
     """Pairs of one optimiser step."""
     grad_clip: float = Field(default=1.0, gt=0)

@@ -225,6 +225,19 @@ def test_the_words_that_matter_most_are_as_float32_has_them_in_bfloat16():
         assert (got <= 0).all() and error < share * before
 
 
+def test_gradients_of_sure_words_are_not_lost_in_bfloat16():
+    g = torch.Generator().manual_seed(4)
+    weight = torch.randn(30, 64, generator=g).bfloat16()
+    targets = torch.arange(30)
+    hidden = (weight.float() * 0.2).bfloat16().requires_grad_()  # each word by its own state: nearly sure
+    TokenLogprobs.apply(hidden, weight, targets).sum().backward()
+    exact = hidden.detach().double().requires_grad_()
+    logprobs = (exact @ weight.double().t()).log_softmax(-1).gather(1, targets[:, None])
+    logprobs.sum().backward()
+    assert logprobs.exp().median() > 0.99
+    assert (hidden.grad.double() - exact.grad).norm() < 0.02 * exact.grad.norm()
+
+
 def test_a_small_update_of_a_bfloat16_base_is_not_lost():
     g = torch.Generator().manual_seed(4)
     x, weight, down = (

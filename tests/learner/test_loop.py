@@ -181,8 +181,11 @@ def test_training_looks_for_people_before_every_step(build_parts: Build, log: Sq
 def test_the_behaviour_record_tells_own_from_base(build_parts: Build, log: SqliteLog) -> None:
     write_votes(log, COUNT)
     parts = build_parts()
-    items = json.loads((update(parts, read(parts)).path / "behaviour.json").read_text())["items"]
-    assert len(items) >= 16 and sum(len(item["own"]) for item in items) >= 256
+    record = json.loads((update(parts, read(parts)).path / "behaviour.json").read_text())
+    items = record["items"]
+    assert (
+        record["dtype"] == "float32" and len(items) >= 16 and sum(len(item["own"]) for item in items) >= 256
+    )
     assert all(item["parent"] == item["base"] for item in items)
     assert any(abs(o - b) > 0.02 for item in items for o, b in zip(item["own"], item["base"], strict=True))
 

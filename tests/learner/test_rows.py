@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,7 +49,7 @@ def test_a_batch_stays_within_its_token_budget():
     groups = [batch.ids for batch in batches(rows, token_budget=20)]
     # longest first, each to the smallest: 31 alone although beyond the budget; 10 + 6; 10 + 5 + 4
     assert groups == [("30",), ("9", "5"), ("9", "4", "3")]
-    two = [batch.ids for batch in batches(rows[:4], token_budget=99, least=2)]
+    two = [batch.ids for batch in batches(rows[:4], token_budget=99, multiple=2)]
     assert two == [("9", "4"), ("9", "3")], "10 and 10, then 5 and 4, for two workers"
 
 
@@ -57,10 +59,10 @@ def test_a_batch_stays_within_its_token_budget():
     st.integers(10, 90),
     st.integers(1, 4),
 )
-def test_every_row_is_in_one_batch(sizes: list[tuple[int, int]], budget: int, least: int):
+def test_every_row_is_in_one_batch(sizes: list[tuple[int, int]], budget: int, multiple: int):
     rows = [Row(str(i), (1,) * p, ((2,) * r, (3,))) for i, (p, r) in enumerate(sizes)]
-    made = batches(rows, budget, least)
-    assert len(made) >= min(least, len(rows))
+    made = batches(rows, budget, multiple)
+    assert len(made) % multiple == 0 or len(made) == len(rows)
     assert sorted(id for batch in made for id in batch.ids) == sorted(row.id for row in rows)
     assert all(batch.token_ids.numel() <= budget or len(batch.ids) == 1 for batch in made)
 
@@ -94,3 +96,10 @@ def test_a_response_is_never_cut(bounds: tuple[int, ...], limit: int, words: str
 def test_nothing_to_learn_from_is_refused(prompt: tuple[int, ...], responses: list[tuple[int, ...]]):
     with pytest.raises(InvalidInput, match="empty"):
         make_row("a", prompt, responses, max_tokens=9)
+
+
+def test_rows_of_which_no_two_fit_are_dealt_in_a_few_tries():
+    rows = [Row(str(n), (1,) * 149, ((2,),)) for n in range(3000)]
+    began = time.process_time()
+    assert [len(batch.ids) for batch in batches(rows, 256)] == [1] * 3000
+    assert time.process_time() - began < 5

@@ -20,14 +20,14 @@ def take(parameter: nn.Parameter, slope: float, budget: int = 10_000):
         return slope * parameter.sqrt().sum() * len(batch.ids) / len(ROWS), len(batch.ids)
 
     works = [partial(loss, batch) for batch in batches(ROWS, budget)]
-    return step(optimiser([parameter], 0.1), works, 0.1)
+    return step(optimiser([parameter], 0.1), works, 1, 0.1)
 
 
 def test_a_group_of_parameters_may_have_so_many_times_the_step() -> None:
     slow, fast = (nn.Parameter(torch.tensor([4.0])) for _ in range(2))
     adam = optimiser([slow], 0.1)
     adam.add_param_group({"params": [fast], "times": 10.0})
-    step(adam, [lambda: (slow.sum() + fast.sum(), None)], 0.1)
+    step(adam, [lambda: (slow.sum() + fast.sum(), None)], 1, 0.1)
     assert [slow.item(), fast.item()] == pytest.approx([3.9, 3.0], abs=1e-4), (
         "Adam's first step has the step size"
     )

@@ -212,7 +212,7 @@ async def test_weights_that_are_not_the_recorded_ones_do_not_go_live(
 ) -> None:
     """The record of sentinel 1 on the weights of a third: every file is sealed, and it speaks otherwise."""
     record = read_record(versions[0].path)
-    wrong = registry.publish(stage(noise(model_dir, 3, strength=0.02), record))
+    wrong = registry.publish(stage(noise(model_dir, 3, strength=0.02), record.items))
     swapper = Swapper(engine, registry)
     with pytest.raises(SwapError, match="nats a token away from its trainer's record") as caught:
         await swapper.make_live(wrong.number or 0)

@@ -41,14 +41,16 @@ class World:
         self.registry = Registry(root)
         self.swapper = Swapper(self.engine, self.registry, limits=LIMITS)
 
-    def publish(self, fill: float, bent: float = 0.0, shadow: bool = False) -> PolicyVersion:
+    def publish(
+        self, fill: float, bent: float = 0.0, shadow: bool = False, dtype: str = "float32"
+    ) -> PolicyVersion:
         """The scripted engine's words follow the digest, so the record is made once the weights are known."""
 
         def write(folder: Path) -> Manifest:
             sealed = stage(fill=fill)(folder)
             digest = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
             items = record(Adapter("", digest, folder), bent)
-            (folder / "behaviour.json").write_text(json.dumps({"items": items}))
+            (folder / "behaviour.json").write_text(json.dumps({"dtype": dtype, "items": items}))
             return sealed
 
         return self.registry.publish_shadow(write) if shadow else self.registry.publish(write)

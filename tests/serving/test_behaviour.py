@@ -32,6 +32,17 @@ async def test_an_adapter_that_speaks_like_base_is_refused(world: World) -> None
         await world.swapper.make_live(1)
 
 
+async def test_a_record_in_bfloat16_is_as_far_off_as_its_precision_allows(world: World) -> None:
+    for fill, dtype in ((0.1, "float32"), (0.2, "bfloat16")):
+        world.publish(fill, bent=0.05, dtype=dtype)
+    with pytest.raises(SwapError, match="over the 0.001 allowed between float32 there and float32 here"):
+        await world.swapper.make_live(1)
+    await world.swapper.make_live(2)
+    world.publish(0.3, bent=0.15, dtype="bfloat16")
+    with pytest.raises(SwapError, match="over the 0.1 allowed between bfloat16 there and float32 here"):
+        await world.swapper.make_live(3)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.scripted_engine import ScriptedEngine
 from heliotrope.errors import NotFound, Unavailable
 from heliotrope.registry import PolicyVersion
-from serving.behaviour import check_behaviour, read_record
+from serving.behaviour import Record, check_behaviour, read_record
 from serving.engine import EngineError, Piece
 from serving.pace import Pace
 from serving.slots import Role, adapter_of
@@ -243,7 +243,7 @@ async def test_a_name_that_is_used_again_is_refused(world: World) -> None:
 
 
 async def test_forced_texts_go_one_by_one_while_somebody_is_answered(world: World) -> None:
-    items = read_record(world.publish(0.1).path, LIMITS) * 4
+    record = Record(read_record(world.publish(0.1).path, LIMITS).items * 4)
     at_once, most = 0, 0
 
     class Counted(ScriptedEngine):
@@ -256,11 +256,11 @@ async def test_forced_texts_go_one_by_one_while_somebody_is_answered(world: Worl
             return await super().score(token_ids, adapter)
 
     adapter = adapter_of(world.registry.read(1))
-    await check_behaviour(Counted(), adapter, items, LIMITS, world.swapper.pace)
-    assert most == len(items) == 8
+    await check_behaviour(Counted(), adapter, record, LIMITS, world.swapper.pace)
+    assert most == len(record.items) == 8
     most = 0
     with world.swapper.using(None):
-        await check_behaviour(Counted(), adapter, items, LIMITS, world.swapper.pace)
+        await check_behaviour(Counted(), adapter, record, LIMITS, world.swapper.pace)
     assert most == 1
 
 
@@ -278,10 +278,10 @@ class Noted(Pace):
 
 async def test_people_have_the_engine_between_two_texts(world: World) -> None:
     adapter, pace = adapter_of(world.publish(0.1)), Noted(lambda: True)
-    items = read_record(adapter.path, LIMITS)
-    await check_behaviour(ScriptedEngine(), adapter, items, LIMITS, pace)
+    record = read_record(adapter.path, LIMITS)
+    await check_behaviour(ScriptedEngine(), adapter, record, LIMITS, pace)
     first, *others = pace.taken
-    assert first == 0.0 and len(others) == len(items) - 1 and all(took > 0 for took in others)
+    assert first == 0.0 and len(others) == len(record.items) - 1 and all(took > 0 for took in others)
 
 
 async def test_an_engine_that_dies_during_a_check_is_not_taken_for_one_that_holds_the_version(
