@@ -25,6 +25,7 @@ from heliotrope.config import Config
 from heliotrope.errors import ModelError, TamperedAdapter
 from learner.kernels import TokenLogprobs
 from learner.lean import sight, slim, wide_states
+from learner.machine import precision
 from learner.rows import Batch
 
 States = Float[Tensor, "positions hidden"]
@@ -130,8 +131,8 @@ class Backbone:
         """The base, the adapters' shape and the precision as configured."""
         return cls.load(
             config.model.folder,
-            LoraShape(**config.lora.model_dump()),
-            getattr(torch, config.learner.precision),
+            LoraShape(config.lora.rank, config.lora.alpha, config.lora.first_layer),
+            getattr(torch, precision(config)),
             adapters,
             reach={REWARD: Reach(config.reward.layers, config.reward.depth)},
         )

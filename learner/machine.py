@@ -8,7 +8,8 @@ from importlib.metadata import distributions
 
 import torch
 
-from heliotrope.settings.learner import Learner
+from heliotrope.arithmetic import dtype_here
+from heliotrope.config import Config
 
 ROUNDINGS = "3"
 """Raised with every change to our own arithmetic that may change a bit of a policy."""
@@ -16,13 +17,18 @@ ARITHMETIC = ("numpy", "peft", "safetensors", "tokenizers", "torch", "transforme
 """Libraries whose version may change a rounding."""
 
 
-def made_with(learner: Learner) -> dict[str, str]:
+def precision(config: Config) -> str:
+    """`float32` or `bfloat16`: what `lora.dtype` comes to on this machine."""
+    return dtype_here(config.lora.dtype, config.learner.device == "cuda")
+
+
+def made_with(config: Config) -> dict[str, str]:
     """dtype: of the base's products; lock: SHA-256 (hex) over the versions of `ARITHMETIC`; isa: the instructions that torch picked; threads: of torch;
     arithmetic: ours."""
     found = {(d.metadata["Name"] or "").lower(): d.version for d in distributions()}
     pins = "\n".join(f"{name}=={found.get(name, 'absent')}" for name in ARITHMETIC)
     return {
-        "dtype": learner.precision,
+        "dtype": precision(config),
         "lock": hashlib.sha256(pins.encode()).hexdigest(),
         "isa": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": str(torch.get_num_threads()),

@@ -91,7 +91,7 @@ def manifest(
         config=_traced(config),
         seeds={"learner": config.learner.seed},
         trained_at=origin.trained_at,
-        made_with=made_with(config.learner),
+        made_with=made_with(config),
         metrics=dict(metrics),
         verdict={name: _verdict(gate) for name, gate in gates.items()},
         passed=passed(gates),

@@ -75,7 +75,7 @@ def retrain(parts: Parts, version: PolicyVersion) -> Retrained:
     found = check(version.name, manifest, parts.inbox.training_set)
     otherwise = {
         name: (manifest.made_with.get(name, "unknown"), now)
-        for name, now in made_with(parts.config.learner).items()
+        for name, now in made_with(parts.config).items()
         if manifest.made_with.get(name) != now
     }
     if not found.agrees:

@@ -23,7 +23,6 @@ from learner.dpo import ADAPTER, DpoSettings, train_policy
 from learner.prepared import PreparedStore
 
 SECTIONS = ("lora", "dpo", "mixture")
-PRECISION = "learner.dtype"
 """Of the configuration: what training reads."""
 
 
@@ -51,7 +50,7 @@ def main() -> None:
         folder = place(wanted, recipe, wanted.seed)
         if not (folder / "figures.json").exists():
             config = load(None, changes(wanted.config, recipe))
-            store = stores.setdefault((config.lora.first_layer, config.learner.dtype), PreparedStore(4 << 30))
+            store = stores.setdefault((config.lora.first_layer, config.lora.dtype), PreparedStore(4 << 30))
             figures = train(config, said, store, folder, wanted.seed)
             write_whole(folder / "figures.json", json.dumps(figures))
 
@@ -59,19 +58,14 @@ def main() -> None:
 def changes(file: Path, recipe: str) -> list[str]:
     """Overrides of the configuration: the file's sections that training reads, then the recipe's."""
     data = tomllib.loads(file.read_text())
-    read = [(f"{s}.{k}", v) for s in data if s != "demo" for k, v in data[s].items()]
-    own = [f"{key}={value}" for key, value in read if _is_read(key)]
+    own = [f"{s}.{k}={v}" for s in SECTIONS for k, v in data.get(s, {}).items()]
     changed = [] if recipe == "demo" else recipe.split(",")
     for change in changed:
-        if not _is_read(change.split("=")[0]):
+        if change.split(".")[0] not in SECTIONS:
             raise ConfigError(
-                f"recipe {recipe!r}: {change!r} is neither {PRECISION} nor of the sections {', '.join(SECTIONS)}, which are all that training reads"
+                f"recipe {recipe!r}: {change!r} is not of the sections {', '.join(SECTIONS)}, which are all that training reads"
             )
     return own + changed
-
-
-def _is_read(key: str) -> bool:
-    return key == PRECISION or key.split(".")[0] in SECTIONS
 
 
 def place(wanted: argparse.Namespace, recipe: str, seed: int) -> Path:

@@ -6,7 +6,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from heliotrope.arithmetic import dtype_here
 from heliotrope.settings.base import Section
 
 
@@ -33,9 +32,6 @@ class Learner(Section):
     """How often the log is looked at when nothing is new."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where training runs. On CUDA a version made again may differ in its last bits."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
-    """Precision of the frozen base's products; adapters, optimiser and what is added up from layer to layer are float32. auto:
-    bfloat16 where the hardware multiplies it, which takes half the time."""
     threads: int = Field(default=0, ge=0, le=256)
     """CPU threads of training; 0: all cores."""
     nice: int = Field(default=10, ge=0, le=19)
@@ -43,14 +39,9 @@ class Learner(Section):
     seed: int = Field(default=1, ge=0)
     """Seed of everything random in training."""
 
-    @property
-    def precision(self) -> str:
-        """`float32` or `bfloat16`: what `dtype` comes to on this machine."""
-        return dtype_here(self.dtype, self.device == "cuda")
-
 
 class Lora(Section):
-    """The adapter's shape."""
+    """The adapter's shape, and the base under it."""
 
     rank: int = Field(default=16, ge=1, le=64)
     """Rank r."""
@@ -58,6 +49,9 @@ class Lora(Section):
     """Scaling numerator: the update is (alpha / r) B A."""
     first_layer: int = Field(default=0, ge=0)
     """First decoder layer that is adapted; the ones below stay frozen and are run once."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Precision of the frozen base's products; adapters, optimiser and what is added up from layer to layer are float32. auto:
+    bfloat16 where the hardware multiplies it, which takes half the time."""
 
 
 class Dpo(Section):

@@ -25,5 +25,5 @@ def test_a_gpu_that_torch_does_not_see_is_named_with_the_remedy(
 
 
 def test_the_precision_is_as_configured() -> None:
-    config = load(None, [f'model.path="{tiny_model()}"', 'learner.dtype="bfloat16"'])
+    config = load(None, [f'model.path="{tiny_model()}"', 'lora.dtype="bfloat16"'])
     assert Backbone.configured(config, ("policy",)).dtype == "bfloat16"
