@@ -19,6 +19,7 @@ from benchmarks.clustered import calibration_error, correlation, interval, right
 from benchmarks.pairs import Pair
 from benchmarks.reward_folds import Data, Seen, measured
 from benchmarks.reward_ours import train
+from benchmarks.train_settings import SETTINGS
 from heliotrope.chat import ChatFormat
 from heliotrope.settings.base import Model
 from heliotrope.settings.learner import Reward
@@ -78,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     add("--replay", type=float, default=product.replay, help="old pairs rehearsed beside each new one")
     add("--trl", type=int, default=0, help="training pairs of the split that TRL's trainer sees too")
     add("--trl-learning-rate", type=float, default=1e-4, help="of TRL's side")
+    add("--trl-setting", choices=SETTINGS, default="float32", help="of TRL's side")
     return parser.parse_args()
 
 
@@ -121,7 +123,7 @@ def _same_split(core: Sequence[Pair], chat: ChatFormat, arguments: argparse.Name
             warm=write_pairs(folder / "warm.jsonl", list(known[:8])),
             held_out=write_pairs(folder / "held_out.jsonl", list(rest)),
             order=tuple(pair.id for pair in known),
-            setting="float32",
+            setting=arguments.trl_setting,
             rank=arguments.rank,
             alpha=2.0 * arguments.rank,
             learning_rate=arguments.trl_learning_rate,

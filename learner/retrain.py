@@ -42,7 +42,7 @@ class Retrained:
         if self.beside:
             return f"{self.version}: {self.beside}"
         changes = "; ".join(f"{name} was {then}, is {now}" for name, (then, now) in self.otherwise.items())
-        return f"{self.version}: {self.digest} is not {self.published} ({changes or 'on the same lock, ISA and threads'})"
+        return f"{self.version}: {self.digest} is not {self.published} ({changes or 'on the same lock, ISA, threads and precision'})"
 
 
 def config_of(manifest: Manifest, config: Config) -> Config:
