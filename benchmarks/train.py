@@ -133,7 +133,7 @@ def run_side(side: str, job: Job, extra: dict[str, str] | None = None) -> Outcom
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", f"benchmarks.train_{side}", replace(job, scratch=scratch).dumps()]
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=os.environ | MEMORY_KEPT
+            command, capture_output=True, text=True, check=False, env=os.environ | (extra or {})
         )
     label = f"{job.task:6} {side:4} {job.setting or '-':24}"
     if done.returncode:
