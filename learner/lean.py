@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP, LlamaRMSNorm
 
-from learner.kernels import Attend, LowRankLinears, RmsNorm, Rotate
+from learner.kernels import Attend, Gate, LowRankLinears, RmsNorm
 from learner.rows import Batch
 
 
@@ -26,6 +26,8 @@ def slim(model: nn.Module) -> None:
     for module in model.modules():
         if (forward := FORWARDS.get(type(module))) and _fits(module):
             module.forward = forward.__get__(module)
+            if forward is _norm and not module.weight.all():
+                module.forward = _norm_with_zeros.__get__(module)
 
 
 def _fits(module: Any) -> bool:
@@ -89,9 +91,16 @@ def _norm(self: Any, x: Tensor) -> Tensor:
     return result
 
 
+def _norm_with_zeros(self: Any, x: Tensor) -> Tensor:
+    """What a zero weight gives says nothing of what it took."""
+    unit = x * (x.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
+    return (unit * self.weight).to(self.weight.dtype)
+
+
 def _mlp(self: Any, x: Tensor) -> Tensor:
     gate, up = project(x, (self.gate_proj, self.up_proj))
-    result: Tensor = self.down_proj(self.act_fn(gate) * up)
+    silu = self.config.hidden_act == "silu"
+    result: Tensor = self.down_proj(Gate.apply(gate, up) if silu else self.act_fn(gate) * up)
     return result
 
 
@@ -103,16 +112,12 @@ def _attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Row by row."""
-    lengths, dim = [len(mask) for mask in attention_mask], self.head_dim
-    query, key, value = (
-        part.view(sum(lengths), -1, dim)
-        for part in project(hidden_states, (self.q_proj, self.k_proj, self.v_proj))
-    )
+    dim = self.head_dim
+    parts = project(hidden_states, (self.q_proj, self.k_proj, self.v_proj))
+    query, key, value = (part[0].unflatten(-1, (-1, dim)) for part in parts)
     cos, sin = (part[0, :, : dim // 2] for part in position_embeddings)
-    queries, keys = (Rotate.apply(part, cos, sin, lengths) for part in (query, key))
-    rows = zip(queries, keys, value.split(lengths), attention_mask, strict=True)
-    seen = [Attend.apply(q, k, v.transpose(0, 1), mask, self.scaling) for q, k, v, mask in rows]
-    return self.o_proj(torch.cat([part.transpose(0, 1).flatten(1) for part in seen])[None]), None
+    seen = Attend.apply(query, key, value, cos, sin, self.scaling, attention_mask)
+    return self.o_proj(seen.flatten(1)[None]), None
 
 
 FORWARDS: dict[type, Any] = {

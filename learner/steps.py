@@ -92,4 +92,5 @@ def _backward(parameters: Sequence[nn.Parameter], work: Work[Figures]) -> tuple[
 def _add(parameters: Sequence[nn.Parameter], grads: Grads) -> None:
     for parameter, grad in zip(parameters, grads, strict=True):
         if grad is not None:
-            parameter.grad = grad if parameter.grad is None else parameter.grad.add_(grad)
+            # AdamW in one pass takes what lies in memory in its order, whatever the strides (torch 2.13, CPU).
+            parameter.grad = grad.contiguous() if parameter.grad is None else parameter.grad.add_(grad)

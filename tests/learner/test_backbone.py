@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from heliotrope.errors import ModelError, TamperedAdapter
 from learner.backbone import ATTENTION, Backbone, LoraShape, Reach
 from learner.examples import rows_of
-from learner.kernels import Attend, LowRankLinears, RmsNorm, Rotate, TokenLogprobs
+from learner.kernels import Attend, Gate, LowRankLinears, RmsNorm, TokenLogprobs
+from learner.lean import slim
 from learner.rows import Row, collate
 from tests.learner.tiny_llama import VOCABULARY, pairs, tiny_backbone, tiny_model, tokens
 
@@ -95,9 +97,17 @@ def test_a_fresh_adapter_answers_as_the_base_and_adapters_are_apart():
     assert torch.equal(backbone.logprobs(batch, None), base)
 
 
-def test_gradients_equal_those_of_plain_peft():
+def zero_a_norm(backbone: Backbone) -> Backbone:
+    norm = backbone._core.layers[2].input_layernorm
+    norm.weight.data[3] = 0
+    slim(backbone._model)
+    return backbone
+
+
+@pytest.mark.parametrize("changed", [lambda backbone: backbone, zero_a_norm])
+def test_gradients_equal_those_of_plain_peft(changed: Callable[[Backbone], Backbone]):
     rows = some_rows()[:2]
-    backbone = tiny_backbone(first_layer=1)
+    backbone = changed(tiny_backbone(first_layer=1))
     disturb(backbone, "policy")
     batch = collate(rows)
     weights = torch.linspace(-1, 1, len(batch.targets))
@@ -105,7 +115,7 @@ def test_gradients_equal_those_of_plain_peft():
     ours = {name: p.grad.clone() for name, p in backbone.parameters("policy").items() if p.grad is not None}
     assert len(ours) == 3 * 7 * 2  # layers 1 to 3, seven targets, A and B
 
-    plain = tiny_backbone(first_layer=1)
+    plain = changed(tiny_backbone(first_layer=1))
     disturb(plain, "policy")
     model = plain._model
     for module in model.modules():
@@ -140,38 +150,46 @@ def test_kernels_by_gradcheck():
     weight = draw(4, wanted=False)
     assert torch.autograd.gradcheck(RmsNorm.apply, (x, weight, 1e-5))
     assert torch.allclose(RmsNorm.apply(x, weight, 1e-5), rms_norm(x, (4,), weight, 1e-5))
-
-
-def test_rotation_by_gradcheck_and_as_complex_numbers_turn():
-    g = torch.Generator().manual_seed(4)
-    x = torch.randn(5, 2, 8, generator=g, dtype=torch.float64).requires_grad_()
-    angles = torch.randn(5, 4, generator=g, dtype=torch.float64)
-    cos, sin = angles.cos(), angles.sin()
-    assert torch.autograd.gradcheck(Rotate.apply, (x, cos, sin, (3, 2)))
-    turned = torch.complex(*x.chunk(2, -1)) * torch.polar(torch.ones_like(angles), angles)[:, None]
-    want = torch.cat([turned.real, turned.imag], -1).transpose(0, 1)
-    got = Rotate.apply(x, cos, sin, (3, 2))
-    assert torch.allclose(got[0], want[:, :3]) and torch.allclose(got[1], want[:, 3:])
+    assert torch.autograd.gradcheck(Gate.apply, (x, draw(2, 3, 4)))
+    assert torch.allclose(Gate.apply(x, x), x * x * torch.sigmoid(x))
 
 
 def test_attention_by_gradcheck_and_as_torch_has_it():
     g = torch.Generator().manual_seed(4)
     query, key, value = (
-        torch.randn(heads, 5, 4, generator=g, dtype=torch.float64).requires_grad_() for heads in (4, 2, 2)
+        torch.randn(5, heads, 8, generator=g, dtype=torch.float64).requires_grad_() for heads in (4, 2, 2)
     )
-    mask = torch.zeros(5, 5, dtype=torch.float64).masked_fill_(torch.ones(5, 5).triu(1).bool(), -1e300)
-    assert torch.autograd.gradcheck(Attend.apply, (query, key, value, mask, 0.5))
-    k, v = (part.repeat_interleave(2, 0) for part in (key, value))
-    want = (0.5 * query @ k.transpose(1, 2) + mask).softmax(-1) @ v
-    assert torch.allclose(Attend.apply(query, key, value, mask, 0.5), want)
+    angles = torch.randn(5, 4, generator=g, dtype=torch.float64)
+    cos, sin = angles.cos(), angles.sin()
+    masks = [
+        torch.zeros(n, n, dtype=torch.float64).masked_fill_(torch.ones(n, n).triu(1).bool(), -1e300)
+        for n in (3, 2)
+    ]
+    assert torch.autograd.gradcheck(Attend.apply, (query, key, value, cos, sin, 0.5, masks))
+
+    def turned(x: torch.Tensor) -> torch.Tensor:
+        """As complex numbers turn."""
+        z = torch.complex(*x.chunk(2, -1)) * torch.polar(torch.ones_like(angles), angles)[:, None]
+        return torch.cat([z.real, z.imag], -1)
+
+    got = Attend.apply(query, key, value, cos, sin, 0.5, masks)
+    for part, mask in zip((slice(0, 3), slice(3, 5)), masks, strict=True):
+        q, k, v = (x[part].transpose(0, 1) for x in (turned(query), turned(key), value))
+        k, v = (x.repeat_interleave(2, 0) for x in (k, v))
+        want = (0.5 * q @ k.transpose(1, 2) + mask).softmax(-1) @ v
+        assert torch.allclose(got[part].transpose(0, 1), want)
 
 
 def test_token_logprobs_in_several_chunks():
     g = torch.Generator().manual_seed(4)
-    hidden, weight = torch.randn(600, 8, generator=g), torch.randn(30, 8, generator=g)  # several chunks
-    targets = torch.randint(0, 30, (600,), generator=g)
+    hidden, weight = torch.randn(600, 8, generator=g).requires_grad_(), torch.randn(5000, 8, generator=g)
+    targets = torch.randint(0, 5000, (600,), generator=g)
+    targets[:100] = (hidden[:100] @ weight.t()).argmax(-1)
     want = (hidden @ weight.t()).log_softmax(-1).gather(1, targets[:, None])[:, 0]
-    assert torch.allclose(TokenLogprobs.apply(hidden, weight, targets), want, atol=1e-5)
+    got = TokenLogprobs.apply(hidden, weight, targets)
+    assert torch.allclose(got, want, atol=1e-5)
+    slopes = [torch.autograd.grad(x.sum(), hidden, retain_graph=True)[0] for x in (got, want)]
+    assert torch.allclose(*slopes, atol=1e-5)
 
 
 def test_saved_adapter_is_two_files_named_by_its_digest(tmp_path: Path):

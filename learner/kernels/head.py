@@ -1,0 +1,98 @@
+"""From hidden states to log-probabilities of the words that follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from learner.kernels.wide import wide
+
+PerToken = Float[Tensor, "tokens"]
+TokenIndex = Int[Tensor, "tokens"]
+
+TOKENS, WORDS = 512, 2048
+"""So many logits exist at once: they stay in a core's cache, and below 32 MiB, above which glibc gives memory back to the kernel each
+time it is freed."""
+
+
+class TokenLogprobs(torch.autograd.Function):
+    """log softmax(h W^T)[y] in nats, keeping one vector a token instead of one logit a word.
+
+    One pass over the vocabulary, a slice of words at a time, under a running maximum m (Milakov and Gimelshein 2018, arXiv
+    1805.02867, algorithm 3): with e_v = exp(l_v - m), r = sum_{v != y} e_v and Z = r + e_y it is l_y - m - log Z. The gradient on h
+    comes from the same pass, (r / Z) W[y] - sum_{v != y} (e_v / Z) W_v times the incoming scalar: 1 - p_y is never a difference, which
+    8 bits would lose, and backward multiplies instead of computing the logits again. W is frozen: it gets no gradient.
+    Shapes: h [tokens, hidden], W [vocabulary, hidden], y [tokens] -> [tokens].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Float[Tensor, "tokens hidden"],
+        weight: Float[Tensor, "vocabulary hidden"],
+        targets: TokenIndex,
+    ) -> PerToken:
+        wanted = ctx.needs_input_grad[0]
+        parts = max(1, -(-len(hidden) // TOKENS))
+        each = zip(hidden.tensor_split(parts), targets.tensor_split(parts), strict=True)
+        made = [_scored(h, weight, y, wanted) for h, y in each]
+        if wanted:
+            ctx.save_for_backward(torch.cat([slopes for _, slopes in made]))
+        return torch.cat([logprobs for logprobs, _ in made])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return grads[0][:, None].to(slopes.dtype) * slopes, None, None
+
+
+def _scored(
+    hidden: Float[Tensor, "tokens hidden"],
+    weight: Float[Tensor, "vocabulary hidden"],
+    targets: TokenIndex,
+    wanted: bool,
+) -> tuple[PerToken, Float[Tensor, "tokens hidden"]]:
+    """`TokenLogprobs` of a few tokens, and its slopes where they are wanted.
+
+    A product of bfloat16 ends with 8 bits, a twentieth of a nat of a likely word: the two words that log-probabilities depend on
+    most, the target and the likeliest, are multiplied again in float32.
+    """
+    ours = _exact(hidden, weight[targets])
+    high, likeliest, rest = ours.clone(), targets, torch.zeros_like(ours)
+    pull = wide(torch.zeros_like(hidden)) if wanted else hidden[:0]
+    for start in range(0, len(weight), WORDS):
+        words = weight[start : start + WORDS]
+        logits = _without(wide(linear(hidden, words)), targets - start)
+        top, at = logits.max(-1)
+        likeliest = torch.where(top > high, at + start, likeliest)
+        before, high = high, torch.maximum(high, top)
+        shrink, raised = (before - high).exp_(), logits.sub_(high[:, None]).exp_()
+        rest = rest.mul_(shrink).add_(raised.sum(-1))
+        if wanted:
+            pull.mul_(shrink[:, None]).add_(wide(raised.to(words.dtype) @ words))
+    if weight.dtype != ours.dtype:
+        those = weight[likeliest]
+        more = torch.where(likeliest == targets, 0.0, (_exact(hidden, those) - high).expm1())
+        rest = rest.add_(more)
+        if wanted:
+            pull.addcmul_(more[:, None], wide(those))
+    total = rest + (ours - high).exp_()
+    slopes = (rest / total)[:, None] * wide(weight[targets]) - pull.div_(total[:, None]) if wanted else pull
+    return ours - high - total.log(), slopes.to(hidden.dtype)
+
+
+def _exact(hidden: Tensor, words: Tensor) -> PerToken:
+    return torch.linalg.vecdot(wide(hidden), wide(words))
+
+
+def _without(logits: Float[Tensor, "tokens words"], targets: TokenIndex) -> Float[Tensor, "tokens words"]:
+    """Minus infinity for each target that is among these words."""
+    at = targets.clamp(0, logits.shape[1] - 1)[:, None]
+    there = torch.where(at[:, 0] == targets, -torch.inf, logits.gather(1, at)[:, 0])
+    return logits.scatter_(1, at, there[:, None])

@@ -1,0 +1,97 @@
+"""A layer's linears, norm and gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear, silu
+
+from learner.kernels.wide import wide
+
+
+class LowRankLinears(torch.autograd.Function):
+    """x W_i^T + c_i + s (x A_i^T) B_i^T for several i of one x, with W and c frozen.
+
+    The low-rank part lies there first and the wide product is added up on it; PEFT passes three more times over every activation.
+    In bfloat16 that keeps a small update: merged into W, or added to what has been rounded, most of it would be lost. The
+    gradient on x is sum_i g_i W_i + s g_i B_i A_i, added up in place. Hu et al. 2021, LoRA, arXiv 2106.09685, eq. 3.
+    Shapes: x [..., in]; of each i in turn W [out, in], c [out] or None, A [rank, in], B [out, rank] -> [..., out] each.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float, *factors: Tensor | None) -> tuple[Tensor, ...]:
+        weights, biases, downs, ups = _by_kind(factors)
+        down, flat = torch.cat(downs), x.reshape(-1, x.shape[-1])
+        narrow = linear(flat, down)
+        ctx.save_for_backward(x, down, narrow, *weights, *ups)
+        ctx.scale = scale
+        each = zip(weights, biases, ups, narrow.split(len(downs[0]), 1), strict=True)
+        wide = [linear(part, b * scale, c).addmm_(flat, w.t()) for w, c, b, part in each]
+        return tuple(part.view(*x.shape[:-1], -1) for part in wide)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        x, down, narrow, *both = ctx.saved_tensors
+        weights, ups, rank = both[: len(grads)], both[len(grads) :], len(down) // len(grads)
+        wide = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
+        bent = torch.cat([grad @ up for grad, up in zip(wide, ups, strict=True)], 1)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            flat = torch.mm(wide[0], weights[0])
+            for grad, weight in zip(wide[1:], weights[1:], strict=True):
+                flat.addmm_(grad, weight)
+            grad_x = flat.addmm_(bent, down, alpha=ctx.scale).view(x.shape)
+        of_downs = (bent.t() @ x.reshape(-1, x.shape[-1]) * ctx.scale).split(rank)
+        of_ups = [(part.t() @ g * ctx.scale).t() for g, part in zip(wide, narrow.split(rank, 1), strict=True)]
+        of_factors = [(None, None, a, b) for a, b in zip(of_downs, of_ups, strict=True)]
+        return grad_x, None, *(grad for part in of_factors for grad in part)
+
+
+class RmsNorm(torch.autograd.Function):
+    """w x / sqrt(mean(x^2) + eps) with w frozen and nowhere 0, in w's precision; keeps what it gives, which the layer after it keeps
+    as well, and one number a position. [..., hidden] -> [..., hidden].
+
+    Zhang and Sennrich 2019, arXiv 1910.07467, eq. 4. With r = 1 / sqrt(mean(x^2) + eps), n the width and y what it gives, the
+    gradient is r (g w - (y / w) (g . y) / n).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        norm = torch.linalg.vector_norm(wide(x), dim=-1, keepdim=True)
+        ctx.factor = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.dtype = x.dtype
+        result = (x * ctx.factor).mul_(wide(weight)).to(weight.dtype)
+        ctx.save_for_backward(result, weight)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
+        result, weight = ctx.saved_tensors
+        grad, result, weight = wide(grads[0]), wide(result), wide(weight)
+        pull = torch.linalg.vecdot(grad, result)[..., None].mul_(ctx.factor).div_(-len(weight))
+        return (grad * weight).mul_(ctx.factor).addcmul_(result / weight, pull).to(ctx.dtype), None, None
+
+
+class Gate(torch.autograd.Function):
+    """silu(a) b, of which a and b alone are kept. [...] each -> [...]. Shazeer 2020, arXiv 2002.05202, eq. 5 (SwiGLU)."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return silu(a).mul_(b)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor]:
+        a, b = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(grads[0] * b, a), silu(a).mul_(grads[0])
+
+
+def _by_kind(factors: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    return tuple(factors[kind::4] for kind in range(4))
