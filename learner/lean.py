@@ -26,8 +26,8 @@ def slim(model: nn.Module) -> None:
     for module in model.modules():
         if (forward := FORWARDS.get(type(module))) and _fits(module):
             module.forward = forward.__get__(module)
-            if forward is _norm and not module.weight.all():
-                module.forward = _norm_with_zeros.__get__(module)
+        if isinstance(module, LlamaRMSNorm) and not bool((module.weight != 0).all()):
+            module.forward = _norm_with_zeros.__get__(module)
 
 
 def _fits(module: Any) -> bool:
