@@ -20,18 +20,22 @@ from learner.steps import optimiser
 
 __all__ = ["REWARD", "RewardNet", "pool"]
 
-HEAD = "head"
+HEAD = "head.standardised"
+"""The head's tensor. One named otherwise was learned on another reading of a response than `pool`."""
 ADAM = "adam"
 """Before the names of the optimiser's tensors: adam.<parameter>.<what>."""
 HEAD_STEP = 100.0
 """The head's step beside the adapter's: what a step of 5e-4 a weight is to a matrix that starts random, 0.05 is to a head that starts
 at 0 and has as many steps as there are eights of judgements (docs/experiments.md, "The reward model on real people")."""
 
+USUAL = 64
+"""Tokens of a response that reads as its mean."""
+
 PerResponse = Float[Tensor, "responses"]
 
 
 class RewardNet:
-    """r(x, y) = v . mean state of y / sqrt(hidden), after the adapter's last layer. Fresh, it says 0 of everything.
+    """r(x, y) = v . `pool` of y / sqrt(hidden), after the adapter's last layer. Fresh, it says 0 of everything.
 
     Dividing by the root of the width keeps one step of Adam from moving the reward by the width. `adam` belongs to it: a
     state that is kept holds the moments too, so that it learns on as if it had never been put away.
@@ -81,7 +85,9 @@ class RewardNet:
         return self._backbone.state(REWARD) | {HEAD: self.head.detach().clone()} | moments
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave. Raises TamperedAdapter, unchanged, when it is of another shape."""
+        """Take over what `state` gave. Raises TamperedAdapter, unchanged, when it is of another shape or reading."""
+        if HEAD not in tensors:
+            raise TamperedAdapter("the head was learned on another reading of responses; it is learned again")
         head, adapter, moments = tensors[HEAD], dict[str, Tensor](), dict[int, dict[str, Tensor]]()
         for key in tensors.keys() - {HEAD}:
             if key.startswith(f"{ADAM}."):
@@ -129,11 +135,11 @@ class RewardNet:
 
 
 def pool(outputs: Float[Tensor, "positions hidden"], batch: Batch) -> Float[Tensor, "responses hidden"]:
-    """The mean over each response, at least float32."""
+    """The mean over each response in units of its standard error, up to a constant: times sqrt(tokens / `USUAL`). At least float32."""
     said = outputs[batch.tokens].to(torch.promote_types(outputs.dtype, torch.float32))
     total = said.new_zeros(batch.count, said.shape[1]).index_add(0, batch.owners, said)
     counts = torch.bincount(batch.owners, minlength=batch.count)
-    return total / counts[:, None]
+    return total / (counts * USUAL).sqrt()[:, None]
 
 
 def _file(folder: Path, digest: str) -> Path:

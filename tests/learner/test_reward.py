@@ -17,7 +17,8 @@ from learner.backbone import Backbone, LoraShape, Reach
 from learner.examples import Preference, rows_of
 from learner.prepared import PreparedStore
 from learner.reward import RewardModel, RewardSettings
-from learner.reward_net import HEAD, REWARD
+from learner.reward_net import HEAD, REWARD, pool
+from learner.rows import Row, collate
 from tests.learner.tiny_llama import pairs, tiny_backbone, tiny_model
 
 SETTINGS = RewardSettings(learning_rate=1e-2, replay=1.0, person_share=1.0)
@@ -117,15 +118,25 @@ def test_a_state_of_other_layers_is_learned_again(tmp_path: Path):
     assert not RewardModel(smaller, PreparedStore(), SETTINGS).thaw(tmp_path, digest, [], [])
 
 
-def test_a_state_with_a_head_of_another_size_is_learned_again(tmp_path: Path):
+@pytest.mark.parametrize("head", [{HEAD: torch.ones(3)}, {"head": torch.ones(32)}])
+def test_a_state_with_another_head_is_learned_again(tmp_path: Path, head: dict[str, torch.Tensor]):
     reward = model()
+    kept = {name: tensor for name, tensor in load(reward.net.serialised()).items() if name != HEAD}
     file = tmp_path / "old.safetensors"
-    save_file(load(reward.net.serialised()) | {HEAD: torch.ones(3)}, file)
+    save_file(kept | head, file)
     digest = sha256(file.read_bytes()).hexdigest()
     file.rename(tmp_path / f"{digest}.safetensors")
     before = reward.net.digest()
     assert not reward.thaw(tmp_path, digest, [], [])
     assert reward.net.digest() == before
+
+
+def test_a_longer_response_that_says_the_same_of_each_token_counts_by_the_root_of_its_length():
+    short, long = (collate([Row("a", (1,), ((2,) * n,))]) for n in (16, 64))
+    mean = torch.tensor([1.0, -2.0])
+    of_short, of_long = (pool(mean.expand(len(batch.token_ids), 2), batch)[0] for batch in (short, long))
+    assert torch.allclose(of_long, mean)
+    assert torch.allclose(of_short, mean / 2)
 
 
 def test_a_step_that_is_not_finite_teaches_nothing_and_counts_as_not_learned():
