@@ -15,6 +15,7 @@ from benchmarks.reward_ours import Trained, train
 from benchmarks.reward_votes import agreed_pairs
 from benchmarks.words import Words
 from heliotrope.chat import ChatFormat
+from learner.reward_net import HEAD
 
 DECIDES = (
     "sources",
@@ -29,7 +30,7 @@ DECIDES = (
     "replay",
     "model",
 )
-"""Arguments that a fold's result depends on, beside the files."""
+"""Arguments that a fold's result depends on, beside the files and how the reward model reads a response."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _measure(number: int, data: Data, chat: ChatFormat, arguments: argparse.Name
 
 
 def _key(arguments: argparse.Namespace) -> str:
-    said = {name: str(getattr(arguments, name)) for name in DECIDES}
+    said = {name: str(getattr(arguments, name)) for name in DECIDES} | {"head": HEAD}
     files = {"pairs": arguments.pairs, "votes": arguments.votes}
     said |= {name: sha256(path.read_bytes()).hexdigest() for name, path in files.items() if path}
     return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]

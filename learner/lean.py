@@ -24,14 +24,19 @@ from learner.rows import Batch
 def slim(model: nn.Module) -> None:
     """Give every module that is known here its forward of this file."""
     for module in model.modules():
-        if (forward := FORWARDS.get(type(module))) and _fits(module):
+        if forward := _forward_of(module):
             module.forward = forward.__get__(module)
-        if isinstance(module, LlamaRMSNorm) and not bool((module.weight != 0).all()):
-            module.forward = _norm_with_zeros.__get__(module)
 
 
-def _fits(module: Any) -> bool:
-    return not isinstance(module, LlamaAttention) or _own(module.config)
+def _forward_of(module: Any) -> Any:
+    """Its forward of this file, or None."""
+    kind = type(module)
+    if kind is LlamaRMSNorm and not module.weight.all():
+        return _norm_with_zeros
+    other = (kind is LlamaAttention and not _own(module.config)) or (
+        kind is LlamaMLP and module.config.hidden_act != "silu"
+    )
+    return None if other else FORWARDS.get(kind)
 
 
 def _own(config: Any) -> bool:
@@ -99,8 +104,7 @@ def _norm_with_zeros(self: Any, x: Tensor) -> Tensor:
 
 def _mlp(self: Any, x: Tensor) -> Tensor:
     gate, up = project(x, (self.gate_proj, self.up_proj))
-    silu = self.config.hidden_act == "silu"
-    result: Tensor = self.down_proj(Gate.apply(gate, up) if silu else self.act_fn(gate) * up)
+    result: Tensor = self.down_proj(Gate.apply(gate, up))
     return result
 
 
@@ -115,8 +119,8 @@ def _attention(
     dim = self.head_dim
     parts = project(hidden_states, (self.q_proj, self.k_proj, self.v_proj))
     query, key, value = (part[0].unflatten(-1, (-1, dim)) for part in parts)
-    cos, sin = (part[0, :, : dim // 2] for part in position_embeddings)
-    seen = Attend.apply(query, key, value, cos, sin, self.scaling, attention_mask)
+    rotary = tuple(part[0, :, : dim // 2] for part in position_embeddings)
+    seen = Attend.apply(query, key, value, rotary, self.scaling, attention_mask)
     return self.o_proj(seen.flatten(1)[None]), None
 
 

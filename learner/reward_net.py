@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from heliotrope.errors import TamperedAdapter
 from learner.backbone import REWARD, Backbone, States
+from learner.kernels.wide import wide
 from learner.rows import Batch
 from learner.steps import optimiser
 
@@ -136,7 +137,7 @@ class RewardNet:
 
 def pool(outputs: Float[Tensor, "positions hidden"], batch: Batch) -> Float[Tensor, "responses hidden"]:
     """The mean over each response in units of its standard error, up to a constant: times sqrt(tokens / `USUAL`). At least float32."""
-    said = outputs[batch.tokens].to(torch.promote_types(outputs.dtype, torch.float32))
+    said = wide(outputs[batch.tokens])
     total = said.new_zeros(batch.count, said.shape[1]).index_add(0, batch.owners, said)
     counts = torch.bincount(batch.owners, minlength=batch.count)
     return total / (counts * USUAL).sqrt()[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class TokenLogprobs(torch.autograd.Function):
         targets: TokenIndex,
     ) -> PerToken:
         wanted = ctx.needs_input_grad[0]
-        parts = max(1, -(-len(hidden) // TOKENS))
+        parts = ceil(len(hidden) / TOKENS) or 1
         each = zip(hidden.tensor_split(parts), targets.tensor_split(parts), strict=True)
         made = [_scored(h, weight, y, wanted) for h, y in each]
         if wanted:

@@ -30,24 +30,26 @@ class LowRankLinears(torch.autograd.Function):
         ctx.save_for_backward(x, down, narrow, *weights, *ups)
         ctx.scale = scale
         each = zip(weights, biases, ups, narrow.split(len(downs[0]), 1), strict=True)
-        wide = [linear(part, b * scale, c).addmm_(flat, w.t()) for w, c, b, part in each]
-        return tuple(part.view(*x.shape[:-1], -1) for part in wide)
+        results = [linear(part, b * scale, c).addmm_(flat, w.t()) for w, c, b, part in each]
+        return tuple(part.view(*x.shape[:-1], -1) for part in results)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         x, down, narrow, *both = ctx.saved_tensors
         weights, ups, rank = both[: len(grads)], both[len(grads) :], len(down) // len(grads)
-        wide = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
-        bent = torch.cat([grad @ up for grad, up in zip(wide, ups, strict=True)], 1)
+        given = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
+        bent = torch.cat([grad @ up for grad, up in zip(given, ups, strict=True)], 1)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            flat = torch.mm(wide[0], weights[0])
-            for grad, weight in zip(wide[1:], weights[1:], strict=True):
+            flat = torch.mm(given[0], weights[0])
+            for grad, weight in zip(given[1:], weights[1:], strict=True):
                 flat.addmm_(grad, weight)
             grad_x = flat.addmm_(bent, down, alpha=ctx.scale).view(x.shape)
         of_downs = (bent.t() @ x.reshape(-1, x.shape[-1]) * ctx.scale).split(rank)
-        of_ups = [(part.t() @ g * ctx.scale).t() for g, part in zip(wide, narrow.split(rank, 1), strict=True)]
+        of_ups = [
+            (part.t() @ g * ctx.scale).t() for g, part in zip(given, narrow.split(rank, 1), strict=True)
+        ]
         of_factors = [(None, None, a, b) for a, b in zip(of_downs, of_ups, strict=True)]
         return grad_x, None, *(grad for part in of_factors for grad in part)
 

@@ -160,19 +160,19 @@ def test_attention_by_gradcheck_and_as_torch_has_it():
         torch.randn(5, heads, 8, generator=g, dtype=torch.float64).requires_grad_() for heads in (4, 2, 2)
     )
     angles = torch.randn(5, 4, generator=g, dtype=torch.float64)
-    cos, sin = angles.cos(), angles.sin()
+    rotary = (angles.cos(), angles.sin())
     masks = [
         torch.zeros(n, n, dtype=torch.float64).masked_fill_(torch.ones(n, n).triu(1).bool(), -1e300)
         for n in (3, 2)
     ]
-    assert torch.autograd.gradcheck(Attend.apply, (query, key, value, cos, sin, 0.5, masks))
+    assert torch.autograd.gradcheck(Attend.apply, (query, key, value, rotary, 0.5, masks))
 
     def turned(x: torch.Tensor) -> torch.Tensor:
         """As complex numbers turn."""
         z = torch.complex(*x.chunk(2, -1)) * torch.polar(torch.ones_like(angles), angles)[:, None]
         return torch.cat([z.real, z.imag], -1)
 
-    got = Attend.apply(query, key, value, cos, sin, 0.5, masks)
+    got = Attend.apply(query, key, value, rotary, 0.5, masks)
     for part, mask in zip((slice(0, 3), slice(3, 5)), masks, strict=True):
         q, k, v = (x[part].transpose(0, 1) for x in (turned(query), turned(key), value))
         k, v = (x.repeat_interleave(2, 0) for x in (k, v))

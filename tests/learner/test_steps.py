@@ -48,3 +48,12 @@ def test_a_finite_loss_with_an_infinite_slope_moves_nothing() -> None:
     taken = take(parameter, 1.0)
     assert taken.loss == 2.0 and not math.isfinite(taken.grad_norm) and not taken.finite
     assert parameter.tolist() == [0.0, 4.0] and parameter.grad is None
+
+
+def test_a_gradient_that_lies_transposed_in_memory_moves_its_own_weights() -> None:
+    parameter = nn.Parameter(torch.zeros(2, 3))
+    slopes = torch.tensor([[1.0, 1.0, -1.0], [-1.0, 1.0, -1.0]])
+    step(
+        optimiser([parameter], 0.1), [lambda: ((parameter.t() * slopes.t().contiguous()).sum(), None)], 1, 0.1
+    )
+    assert torch.allclose(parameter, -0.1 * slopes, atol=1e-4), "Adam's first step has the step size"
