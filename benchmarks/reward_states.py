@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -15,11 +14,10 @@ from torch import Tensor
 from learner.backbone import Backbone, States
 from learner.prepared import PreparedStore
 from learner.reward_net import REWARD
-from learner.rows import Batch, Row, batches
+from learner.rows import Batch, Row, collate
 
 PART = 100
 """Rows of one file."""
-TOKEN_BUDGET = 2048
 
 
 class KeptStates(PreparedStore):
@@ -41,10 +39,8 @@ class KeptStates(PreparedStore):
         new = [row for row in rows if row.id not in self._kept]
         for start in range(0, len(new), PART):
             began, made = monotonic(), dict[str, Tensor]()
-            for batch in batches(new[start : start + PART], TOKEN_BUDGET):
-                states = backbone.lower(batch, REWARD).half()
-                kept = zip(batch.ids, states.split(batch.lengths), strict=True)
-                made |= {id: part.clone() for id, part in kept}
+            for row in new[start : start + PART]:
+                made[row.id] = backbone.lower(collate([row]), REWARD).half()
             path = self._folder / f"{len(self._kept):06}.unready"
             save_file(made, path)
             self._read(path.replace(path.with_suffix(".safetensors")))
@@ -54,7 +50,7 @@ class KeptStates(PreparedStore):
 
     def states(self, backbone: Backbone, batch: Batch, adapter: str | None = None) -> States:
         """The batch's states."""
-        return torch.cat([self._kept[id].float() for id in batch.ids])
+        return batch.join([self._kept[id].float() for id in batch.ids])
 
     def _read(self, path: Path) -> None:
         with safe_open(path, framework="pt") as file:

@@ -137,13 +137,19 @@ def run_side(side: str, job: Job, extra: dict[str, str] | None = None) -> Outcom
         )
     label = f"{job.task:6} {side:4} {job.setting or '-':24}"
     if done.returncode:
-        print(f"{label} failed: {(done.stderr.strip() or 'no word').splitlines()[-1]}", file=sys.stderr)
+        print(f"{label} failed: {_complaint(done)}", file=sys.stderr)
         return None
     values = json.loads(done.stdout.strip().splitlines()[-1])
     outcome = Outcome(**values | {"order": tuple(values["order"])})
     figures = {name: round(value, 4) for name, value in asdict(outcome).items() if isinstance(value, float)}
     print(f"{label} {json.dumps(figures)}", file=sys.stderr, flush=True)
     return outcome
+
+
+def _complaint(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"killed by signal {-done.returncode}; 9 is the kernel's when memory runs out"
+    return (done.stderr.strip() or "no word").splitlines()[-1]
 
 
 def need(outcome: Outcome | None) -> Outcome:

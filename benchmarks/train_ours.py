@@ -122,7 +122,7 @@ def main() -> None:
     if job.setting == "cached":
         examples = side.examples(job.train)
         lessons, _ = lessons_of(examples, {e.id: 1.0 for e in examples}, 1 << 20)
-        store.prepare(side.backbone, [row for lesson in lessons for row in (lesson.row, lesson.mixed) if row])
+        store.prepare(side.backbone, [lesson.row for lesson in lessons])
     began = perf_counter()
     examples = side.examples(job.train)
     loss, order = side.train(examples, store)

@@ -133,8 +133,7 @@ def train_policy(
         raise FailedPrecondition(
             f"no usable preference among {len(preferences)}: collect comparisons that decide"
         )
-    rows = [row for lesson in lessons for row in (lesson.row, lesson.mixed) if row]
-    store.prepare(backbone, rows)
+    store.prepare(backbone, [lesson.row for lesson in lessons])
     before = backbone.state(ADAPTER)
     try:
         order, history = _run(backbone, lessons, settings, store, progress)
@@ -206,7 +205,7 @@ class _Course:
     def terms(self, rows: Sequence[Row]) -> Terms:
         """What a step's losses depend on, of the weights as they are before it."""
         settings, those = self._settings, [self._lesson_of[row.id] for row in rows]
-        z0 = drift(self._backbone, those, self._store, ADAPTER, settings.token_budget)
+        z0 = drift(self._backbone, those, ADAPTER, settings.token_budget)
         return Terms(settings.form, settings.length_alpha, z0, self._balance, settings.sft_weight)
 
     def works(self, rows: Sequence[Row]) -> tuple[list[Work[Measured]], int]:

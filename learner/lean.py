@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP, LlamaRMSNorm
 
-from learner.kernels import Attend, Gate, LowRankLinears, RmsNorm
+from learner.kernels import Attend, Gate, LowRankGated, LowRankLinears, RmsNorm
 from learner.rows import Batch
 
 
@@ -49,14 +49,17 @@ def wide_states(config: Any) -> bool:
     return config.model_type == "llama"
 
 
-Masks = tuple[Float[Tensor, "seq seq"], ...]
+Masks = tuple[Float[Tensor, "seq seen"], ...]
 
 
 def sight(config: Any, batch: Batch, dtype: torch.dtype) -> Masks | Float[Tensor, "1 1 positions positions"]:
     """Who sees whom, by row: zero where a position may look at another, else very low. Other models' own attention gets one
     mask for the batch as a single row."""
     if not _own(config):
-        return _added(torch.block_diag(*batch.masks).bool(), dtype)[None, None]
+        whole = torch.block_diag(*(mask[:, -len(mask) :] for mask in batch.masks)).bool()
+        if batch.shared:
+            whole[:, : batch.shared] = torch.cat([mask[:, : batch.shared] for mask in batch.masks])
+        return _added(whole, dtype)[None, None]
     return tuple(_added(mask, dtype) for mask in batch.masks)
 
 
@@ -66,11 +69,15 @@ def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def project(x: Tensor, modules: Sequence[Any]) -> tuple[Tensor, ...]:
     """What each linear module makes of `x`; those that bear an adapter in one go."""
-    if not all(isinstance(module, Linear) and not module.disable_adapters for module in modules):
+    if not all(map(_adapted, modules)):
         return tuple(module(x) for module in modules)
     factors = [factor for module in modules for factor in _factors(module)]
     result: tuple[Tensor, ...] = LowRankLinears.apply(x, _scale(modules[0]), *factors)
     return result
+
+
+def _adapted(module: Any) -> bool:
+    return isinstance(module, Linear) and not module.disable_adapters
 
 
 def _factors(module: Any) -> tuple[Tensor | None, ...]:
@@ -104,7 +111,10 @@ def _norm_with_zeros(self: Any, x: Tensor) -> Tensor:
 
 def _mlp(self: Any, x: Tensor) -> Tensor:
     gate, up = project(x, (self.gate_proj, self.up_proj))
-    result: Tensor = self.down_proj(Gate.apply(gate, up))
+    down = self.down_proj
+    if not _adapted(down):
+        return down(Gate.apply(gate, up))
+    result: Tensor = LowRankGated.apply(gate, up, _scale(down), *_factors(down))
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -51,15 +51,6 @@ def lessons_of(
     return _with_mixtures(lessons, max_tokens), refused
 
 
-def row_ids(examples: Iterable[Example]) -> set[str]:
-    """Ids of the rows that lessons of these examples may have."""
-    return {name for example in examples for name in (example.id, _mixed_id(example.id))}
-
-
-def _mixed_id(id: str) -> str:
-    return f"{id}/mixed"
-
-
 def _responses(example: Teaching) -> tuple[Kind, tuple[tuple[int, ...], ...]]:
     match example:
         case Preference():
@@ -80,5 +71,5 @@ def _with_mixtures(lessons: Sequence[Lesson], max_tokens: int) -> list[Lesson]:
         others = (thumbs[(place + step) % len(thumbs)].row for step in range(1, len(thumbs)))
         other = next((row for row in others if row.prompt != lesson.row.prompt), None)
         if other and len(lesson.row.prompt) + len(other.responses[0]) <= max_tokens:
-            mixed[lesson.row.id] = Row(_mixed_id(lesson.row.id), lesson.row.prompt, other.responses)
+            mixed[lesson.row.id] = Row(lesson.row.id, lesson.row.prompt, other.responses)
     return [replace(lesson, mixed=mixed.get(lesson.row.id)) for lesson in lessons]

@@ -24,7 +24,7 @@ from learner import evidence, judge, publish, rewards
 from learner.courtesy import wait_turn
 from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_policy
 from learner.examples import Preference, teaches, weights
-from learner.lessons import lessons_of, row_ids
+from learner.lessons import lessons_of
 from learner.parts import PARENT, Parts, hold, judgements, known, start_from
 from learner.recovery import begun
 from learner.rehearsal import learned_by, lesson
@@ -123,7 +123,7 @@ def update(
     version = parts.registry.publish(publish.stage(backbone, behaviour, manifest))
     parts.reward.published(frozen)
     parts.inbox.settle(preferences)
-    parts.prepared.retain(row_ids(preferences))
+    parts.prepared.retain({example.id for example in preferences})
     parts.curves.record(version.name, trained.history, metrics)
     return version
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from learner.backbone import Backbone, PerToken
+from learner.backbone import Backbone, PerToken, States
 from learner.lessons import Kind, Lesson
 from learner.losses import Both, DpoForm, desensitised, dpo, kto, reference_point, sft
 from learner.metrics import Measured, PerLesson
-from learner.prepared import PreparedStore, log_ratios, sum_by_response
+from learner.prepared import PreparedStore, sum_by_response
 from learner.rows import Batch
+from learner.steps import cut
+from learner.workers import side_by_side
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,40 @@ class Terms:
     sft_weight: float = 0.0
 
 
-def drift(
-    backbone: Backbone, lessons: Sequence[Lesson], store: PreparedStore, adapter: str, token_budget: int
-) -> Tensor:
-    """KTO's reference point of a step: how much gladlier than base the policy says what belongs to other prompts."""
+@torch.no_grad()
+def drift(backbone: Backbone, lessons: Sequence[Lesson], adapter: str, token_budget: int) -> Tensor:
+    """KTO's reference point of a step: how much gladlier than base the policy says what belongs to other prompts.
+
+    Nobody asks for these ratios again, so base and policy read them in one company, where what bfloat16 rounds is rounded alike.
+    """
     rows = [lesson.mixed for lesson in lessons if lesson.mixed]
     if not rows:
         return torch.zeros(())
-    return reference_point(torch.cat(list(log_ratios(backbone, rows, store, adapter, token_budget).values())))
+    batches, workers = cut(rows, token_budget, backbone.device)
+    with backbone.worn(None):
+        based = list(side_by_side(partial(_by_base, backbone), batches, workers))
+    with backbone.worn(adapter):
+        tasks = list(zip(batches, based, strict=True))
+        return reference_point(
+            torch.cat(list(side_by_side(partial(_ratios, backbone, adapter), tasks, workers)))
+        )
+
+
+Based = tuple[dict[int, States], PerToken]
+"""States that enter each adapter, and log-probabilities under base."""
+
+
+@torch.no_grad()
+def _by_base(backbone: Backbone, batch: Batch) -> Based:
+    entering, outputs = backbone.base(batch)
+    return entering, backbone.token_logprobs(outputs, batch)
+
+
+@torch.no_grad()
+def _ratios(backbone: Backbone, adapter: str, task: tuple[Batch, Based]) -> Tensor:
+    batch, (entering, base) = task
+    policy = backbone.logprobs(batch, adapter, entering[backbone.first_layer(adapter)])
+    return sum_by_response(policy - base, batch)
 
 
 def batch_loss(

@@ -27,7 +27,7 @@ class Prepared:
 
     row: Row
     states: Mapping[int, Float[Tensor, "seq hidden"]]
-    """What enters the first layer of each adapter, by layer; empty once dropped for memory."""
+    """What enters the first layer of each adapter, by layer, but for the lowest; empty once dropped for memory."""
     reference: PerResponse
     """Log-probability of each response under base, nats; NaN of a row that nobody compares."""
     tokens: PerToken
@@ -69,11 +69,13 @@ class PreparedStore:
     def states(self, backbone: Backbone, batch: Batch, adapter: str | None = None) -> States:
         """What enters the adapter's first layer; computed where it is not kept."""
         layer = backbone.first_layer(adapter)
+        if layer == 0:
+            return backbone.lower(batch, adapter)
         kept = [self._items[id].states.get(layer) if id in self._items else None for id in batch.ids]
-        whole = [
-            _lower_alone(backbone, batch, i, adapter) if item is None else item for i, item in enumerate(kept)
-        ]
-        return torch.cat(whole)
+        each = zip(batch.rows, kept, strict=True)
+        return batch.join(
+            [_lower_alone(backbone, row, adapter) if item is None else item for row, item in each]
+        )
 
     def prepare(self, backbone: Backbone, rows: Iterable[Row], workers: int = MOST_WORKERS) -> None:
         """Run base over the rows that are new, or whose tokens are not what they were. Worth calling as they come in: half
@@ -109,22 +111,14 @@ def _prepared(backbone: Backbone, row: Row) -> Prepared:
     states, outputs = backbone.base(batch, row.compared)
     unasked = outputs.new_full((len(batch.tokens),), torch.nan, dtype=torch.float32)
     logprobs = backbone.token_logprobs(outputs, batch) if row.compared else unasked
+    states.pop(0, None)  # words by their numbers, sooner looked up again than kept
     return Prepared(row, states, sum_by_response(logprobs, batch), logprobs)
 
 
 @torch.no_grad()
-def _lower_alone(
-    backbone: Backbone, batch: Batch, index: int, adapter: str | None
-) -> Float[Tensor, "seq hidden"]:
+def _lower_alone(backbone: Backbone, row: Row, adapter: str | None) -> Float[Tensor, "seq hidden"]:
     """One row's states, bit by bit as `prepare` makes them."""
-    row = replace(
-        batch,
-        lengths=batch.lengths[index : index + 1],
-        token_ids=batch.token_ids.split(batch.lengths)[index],
-        positions=batch.positions.split(batch.lengths)[index],
-        masks=batch.masks[index : index + 1],
-    )
-    return on_one_thread(partial(backbone.lower, row, adapter))
+    return on_one_thread(partial(backbone.lower, collate([row]), adapter))
 
 
 def log_ratios(

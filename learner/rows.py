@@ -1,7 +1,8 @@
 """Rows that share their prompt: one sequence [prompt, response 1, response 2, …] instead of several.
 
 Each response sees the prompt and itself, never another response: its position ids go on from the prompt's
-end and a mask hides the rest. The prompt is then computed once for a pair instead of twice. Rows of a batch lie
+end and a mask hides the rest. The prompt is then computed once for a pair instead of twice, and what all prompts of a
+batch begin with, such as a system message, once for the batch. Rows lie
 one behind the other without padding: people's texts differ so much in length that padding would be a third of the work.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapreplace
+from itertools import takewhile
 from math import ceil
 
 import torch
@@ -40,20 +42,23 @@ class Row:
         return len(self.prompt) + sum(map(len, self.responses))
 
 
+WORTH = 8
+"""Tokens that a batch's prompts must have in common to be computed once: attention goes over them by itself."""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Rows as tensors, one behind the other. Indices count positions through the batch."""
+    """What its rows' prompts begin with, then the rest of each row, as tensors. Indices count positions through the batch."""
 
-    ids: tuple[str, ...]
-    lengths: tuple[int, ...]
-    """Positions of each row."""
-    responses: tuple[int, ...]
-    """How many each row has."""
+    rows: tuple[Row, ...]
+    shared: int
+    """Positions that all rows begin with; 0 where that is too little to be worth it."""
     token_ids: PerPosition
     positions: PerPosition
     """Position ids for the rotary embedding; each response goes on where the prompt ends."""
-    masks: tuple[Bool[Tensor, "seq seq"], ...]
-    """Of each row: true where position i may look at position j of the same row."""
+    masks: tuple[Bool[Tensor, "seq seen"], ...]
+    """Of what is shared, if anything is, then of each row: true where its position i may look at position j of the whole row, what is
+    shared first."""
     tokens: PerToken
     """Index of every response token."""
     predictors: PerToken
@@ -64,9 +69,23 @@ class Batch:
     """Which response it belongs to, counted through the batch, all responses of a row in turn."""
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the rows."""
+        return tuple(row.id for row in self.rows)
+
+    @property
+    def responses(self) -> tuple[int, ...]:
+        """How many each row has."""
+        return tuple(len(row.responses) for row in self.rows)
+
+    @property
     def count(self) -> int:
         """Responses in all."""
         return sum(self.responses)
+
+    def join(self, of_rows: Sequence[Tensor]) -> Tensor:
+        """A value for each position of the batch, from one for each position of each row: what is shared is the first row's."""
+        return torch.cat([of_rows[0][: self.shared], *(values[self.shared :] for values in of_rows)])
 
 
 def make_row(
@@ -120,28 +139,27 @@ def _dealt(rows: Sequence[Row], count: int) -> list[list[Row]]:
 
 def collate(rows: Sequence[Row]) -> Batch:
     """One batch of these rows, in this order."""
-    positions, masks, tokens, predictors, owners = [], [], [], [], []
-    here = count = 0
+    shared = _shared(rows)
+    positions, tokens, predictors, owners = list(range(shared)), [], [], []
+    masks = [_visible((shared,))] if shared else []
+    here = shared
     for row in rows:
-        prompt, end = len(row.prompt), here + len(row.prompt)
-        positions += range(prompt)
+        prompt, end = len(row.prompt), here + len(row.prompt) - shared
+        last = end - 1 if prompt > shared else shared - 1
+        positions += range(shared, prompt)
         for response in row.responses:
             start, end = end, end + len(response)
             positions += range(prompt, prompt + len(response))
             tokens += range(start, end)
-            predictors += [here + prompt - 1, *range(start, end - 1)]
-            owners += [count] * len(response)
-            count += 1
-        masks.append(_visible(row))
+            predictors += [last, *range(start, end - 1)]
+            owners += [owners[-1] + 1 if owners else 0] * len(response)
+        masks.append(_visible((prompt, *map(len, row.responses)))[shared:])
         here = end
-    token_ids = torch.tensor(
-        [token for row in rows for part in (row.prompt, *row.responses) for token in part]
-    )
-    indices = torch.tensor(tokens)
+    own = [token for row in rows for part in (row.prompt[shared:], *row.responses) for token in part]
+    token_ids, indices = torch.tensor([*rows[0].prompt[:shared], *own]), torch.tensor(tokens)
     return Batch(
-        ids=tuple(row.id for row in rows),
-        lengths=tuple(map(len, rows)),
-        responses=tuple(len(row.responses) for row in rows),
+        rows=tuple(rows),
+        shared=shared,
         token_ids=token_ids,
         positions=torch.tensor(positions),
         masks=tuple(masks),
@@ -152,9 +170,18 @@ def collate(rows: Sequence[Row]) -> Batch:
     )
 
 
-def _visible(row: Row) -> Bool[Tensor, "seq seq"]:
-    """Backwards only, and only into the prompt or the own response."""
-    sizes = torch.tensor([len(row.prompt), *map(len, row.responses)])
-    segments = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-    shared = (segments == 0)[None, :] | (segments[:, None] == segments[None, :])
-    return shared.tril()
+def _shared(rows: Sequence[Row]) -> int:
+    """Tokens that all prompts of several rows begin with, if they are worth it."""
+    if len(rows) == 1:
+        return 0
+    places = zip(*(row.prompt for row in rows), strict=False)
+    count = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, places))
+    return count if count >= WORTH else 0
+
+
+def _visible(segments: Sequence[int]) -> Bool[Tensor, "seq seq"]:
+    """Backwards only, and only into the prompt or the own response. segments: tokens of the prompt, then of each response."""
+    sizes = torch.tensor(segments)
+    of = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    within = (of == 0)[None, :] | (of[:, None] == of[None, :])
+    return within.tril()

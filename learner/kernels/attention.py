@@ -20,8 +20,9 @@ class Attend(torch.autograd.Function):
     the order of halves that Llama's weights have). The softmax forwards is torch's own. Backwards it is made again, by plain
     products: torch's own takes twice as long on a CPU, in bfloat16 six times. With p the softmax, o the result and g its gradient:
     dv = p^T g, ds = p (g v^T - g . o), dq = s ds k, dk = s ds^T q (Dao et al. 2022, arXiv 2205.14135, algorithm 4).
+    A row whose m is wider than it is long sees the first row's positions before its own.
     Shapes: q [positions, heads, dim], k and v [positions, key heads, dim], rotary: cosine and sine [positions, dim/2], m of each row
-    [seq, seq] -> [positions, heads, dim].
+    [seq, seen] -> [positions, heads, dim].
     """
 
     @staticmethod
@@ -37,9 +38,11 @@ class Attend(torch.autograd.Function):
         lengths = [len(mask) for mask in masks]
         queries, keys = (_turned(part, rotary, lengths) for part in (query, key))
         result = torch.empty_like(query)
-        rows = zip(queries, keys, value.split(lengths), masks, result.split(lengths), strict=True)
+        values = value.transpose(0, 1).split(lengths, 1)
+        rows = zip(queries, keys, values, masks, result.split(lengths), strict=True)
         for q, k, v, mask, to in rows:
-            to.copy_(_seen(q, k, v.transpose(0, 1), mask, scale).transpose(0, 1))
+            k, v = _behind(keys[0], k, mask), _behind(values[0], v, mask)
+            to.copy_(_seen(q, k, v, mask, scale).transpose(0, 1))
         ctx.save_for_backward(value, result, *queries, *keys)
         ctx.rotary, ctx.scale, ctx.masks = rotary, scale, masks
         return result
@@ -50,22 +53,38 @@ class Attend(torch.autograd.Function):
         value, result, *turned = ctx.saved_tensors
         (cos, sin), lengths = ctx.rotary, [len(mask) for mask in ctx.masks]
         wanted = tuple(torch.empty_like(part) for part in (result, value, value))
-        both = _less_pull(value, grads[0], result)
-        given = zip(*(part.split(lengths) for part in (*both, cos, -sin)), strict=True)
-        into = zip(*(part.split(lengths) for part in wanted), strict=True)
-        rows = zip(ctx.masks, turned[: len(lengths)], turned[len(lengths) :], given, into, strict=True)
-        for mask, q, k, (v, g, c, s), (to_q, to_k, to_v) in rows:
+        with_ones, pulled = _less_pull(value, grads[0], result)
+        keys, values = turned[len(lengths) :], with_ones.transpose(0, 1).split(lengths, 1)
+        given = zip(*(part.split(lengths) for part in (pulled, cos, -sin, *wanted)), strict=True)
+        rows = list(zip(ctx.masks, turned[: len(lengths)], keys, values, given, strict=True))
+        of_first = list[tuple[Tensor, Tensor]]()
+        for mask, q, k, v, (g, c, s, to_q, to_k, to_v) in reversed(rows):
+            k, v = _behind(keys[0], k, mask), _behind(values[0], v, mask)
             dq, dk, dv = _slopes(q, k, v, g, mask, ctx.scale)
+            if ahead := mask.shape[1] - len(mask):
+                of_first.append((dk[:, :ahead], dv[:, :ahead]))
+                dk, dv = dk[:, ahead:], dv[:, ahead:]
+            elif of_first:
+                dk, dv = (_sum(parts) for parts in zip((dk, dv), *of_first, strict=True))
             _turn(dq.transpose(0, 1), c, s, to_q)
             _turn(dk.transpose(0, 1), c, s, to_k)
             to_v.copy_(dv.transpose(0, 1))
         return *wanted, None, None, None
 
 
+def _behind(first: Tensor, own: Tensor, mask: Tensor) -> Tensor:
+    """What a row sees, [heads, seen, dim]: its own, and the first row's before it where the mask is wider than the row is long."""
+    return torch.cat([first, own], 1) if mask.shape[1] > len(mask) else own
+
+
 def _seen(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
     """[heads, seq, dim] each."""
-    k, v = (part.repeat_interleave(len(q) // len(k), 0)[None] for part in (k, v))
-    return scaled_dot_product_attention(q[None], k, v, mask[None, None], scale=scale)[0]
+    of = (q[None], k[None], v[None], mask[None, None])
+    return scaled_dot_product_attention(*of, scale=scale, enable_gqa=True)[0]
+
+
+def _sum(parts: tuple[Tensor, ...]) -> Tensor:
+    return wide(torch.stack(parts)).sum(0).to(parts[0].dtype)
 
 
 def _less_pull(value: Tensor, grad: Tensor, result: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,12 +99,13 @@ def _less_pull(value: Tensor, grad: Tensor, result: Tensor) -> tuple[Tensor, Ten
 def _slopes(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, mask: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """dq, dk, dv of one row, as q [heads, seq, dim] and k are; v and g of `_less_pull`, [seq, heads, dim + 2]."""
-    count, seq, dim = k.shape
+    """dq, dk, dv of one row, as q [heads, seq, dim] and k [key heads, seen, dim] are; v and g of `_less_pull`, [key heads, seen, dim + 2]
+    and [seq, heads, dim + 2]."""
+    count, seen, dim = k.shape
     g, queries = g.transpose(0, 1).reshape(count, -1, dim + 2), q.view(count, -1, dim)
-    scores = torch.bmm(wide(queries) * scale, wide(k).transpose(1, 2)).view(-1, seq, seq).add_(wide(mask))
-    p = torch.softmax(scores, -1, out=scores).view(count, -1, seq).to(q.dtype)
-    slopes = torch.bmm(g, v.permute(1, 2, 0)).mul_(p)
+    scores = torch.bmm(wide(queries) * scale, wide(k).transpose(1, 2)).view(-1, *mask.shape).add_(wide(mask))
+    p = torch.softmax(scores, -1, out=scores).view(count, -1, seen).to(q.dtype)
+    slopes = torch.bmm(g, v.transpose(1, 2)).mul_(p)
     dq, dk = torch.bmm(slopes, k).mul_(scale), torch.bmm(slopes.transpose(1, 2), queries).mul_(scale)
     return dq.view(q.shape), dk, torch.bmm(p.transpose(1, 2), g[..., :dim])
 

@@ -24,34 +24,36 @@ class LowRankLinears(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: float, *factors: Tensor | None) -> tuple[Tensor, ...]:
-        weights, biases, downs, ups = _by_kind(factors)
-        down, flat = torch.cat(downs), x.reshape(-1, x.shape[-1])
-        narrow = linear(flat, down)
-        ctx.save_for_backward(x, down, narrow, *weights, *ups)
+        results, narrow = _forwards(x, scale, factors)
+        ctx.save_for_backward(x, narrow, *factors)
         ctx.scale = scale
-        each = zip(weights, biases, ups, narrow.split(len(downs[0]), 1), strict=True)
-        results = [linear(part, b * scale, c).addmm_(flat, w.t()) for w, c, b, part in each]
-        return tuple(part.view(*x.shape[:-1], -1) for part in results)
+        return results
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        x, down, narrow, *both = ctx.saved_tensors
-        weights, ups, rank = both[: len(grads)], both[len(grads) :], len(down) // len(grads)
-        given = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
-        bent = torch.cat([grad @ up for grad, up in zip(given, ups, strict=True)], 1)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            flat = torch.mm(given[0], weights[0])
-            for grad, weight in zip(given[1:], weights[1:], strict=True):
-                flat.addmm_(grad, weight)
-            grad_x = flat.addmm_(bent, down, alpha=ctx.scale).view(x.shape)
-        of_downs = (bent.t() @ x.reshape(-1, x.shape[-1]) * ctx.scale).split(rank)
-        of_ups = [
-            (part.t() @ g * ctx.scale).t() for g, part in zip(given, narrow.split(rank, 1), strict=True)
-        ]
-        of_factors = [(None, None, a, b) for a, b in zip(of_downs, of_ups, strict=True)]
-        return grad_x, None, *(grad for part in of_factors for grad in part)
+        x, narrow, *factors = ctx.saved_tensors
+        grad_x, of_factors = _backwards(grads, x, narrow, ctx.scale, factors, ctx.needs_input_grad[0])
+        return grad_x, None, *of_factors
+
+
+class LowRankGated(torch.autograd.Function):
+    """`LowRankLinears` of `Gate`, of which a and b are kept and not the widest activation of a layer, which is made again."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, scale: float, *factors: Tensor | None) -> Tensor:
+        (result,), narrow = _forwards(silu(a).mul_(b), scale, factors)
+        ctx.save_for_backward(a, b, narrow, *factors)
+        ctx.scale = scale
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        a, b, narrow, *factors = ctx.saved_tensors
+        opened = silu(a)
+        grad, of_factors = _backwards(grads, opened * b, narrow, ctx.scale, factors)
+        return *_gated(grad, a, b, opened), None, *of_factors
 
 
 class RmsNorm(torch.autograd.Function):
@@ -92,8 +94,46 @@ class Gate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor]:
         a, b = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grads[0] * b, a), silu(a).mul_(grads[0])
+        return _gated(grads[0], a, b, silu(a))
 
 
-def _by_kind(factors: Sequence[Tensor | None]) -> tuple[Any, ...]:
+def _gated(grad: Tensor, a: Tensor, b: Tensor, opened: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients on a and b; takes silu(a) for itself."""
+    return torch.ops.aten.silu_backward(grad * b, a), opened.mul_(grad)
+
+
+Factors = Sequence[Tensor | None]
+
+
+def _forwards(x: Tensor, scale: float, factors: Factors) -> tuple[tuple[Tensor, ...], Tensor]:
+    """What each i makes of x, and x A^T of all of them side by side."""
+    weights, biases, downs, ups = _by_kind(factors)
+    flat = x.reshape(-1, x.shape[-1])
+    narrow = linear(flat, torch.cat(downs))
+    each = zip(weights, biases, ups, narrow.split(len(downs[0]), 1), strict=True)
+    results = [linear(part, b * scale, c).addmm_(flat, w.t()) for w, c, b, part in each]
+    return tuple(part.view(*x.shape[:-1], -1) for part in results), narrow
+
+
+def _backwards(
+    grads: Sequence[Tensor], x: Tensor, narrow: Tensor, scale: float, factors: Factors, wanted: bool = True
+) -> tuple[Any, list[Tensor | None]]:
+    """The gradient on x, if it is wanted, and on each factor."""
+    weights, _, downs, ups = _by_kind(factors)
+    rank, flat = len(downs[0]), x.reshape(-1, x.shape[-1])
+    given = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
+    bent = torch.cat([grad @ up for grad, up in zip(given, ups, strict=True)], 1)
+    grad_x = None
+    if wanted:
+        grad_x = torch.mm(given[0], weights[0])
+        for grad, weight in zip(given[1:], weights[1:], strict=True):
+            grad_x.addmm_(grad, weight)
+        grad_x = grad_x.addmm_(bent, torch.cat(downs), alpha=scale).view(x.shape)
+    of_downs = (bent.t() @ flat * scale).split(rank)
+    of_ups = [(part.t() @ g * scale).t() for g, part in zip(given, narrow.split(rank, 1), strict=True)]
+    each = zip(of_downs, of_ups, strict=True)
+    return grad_x, [grad for a, b in each for grad in (None, None, a, b)]
+
+
+def _by_kind(factors: Factors) -> tuple[Any, ...]:
     return tuple(factors[kind::4] for kind in range(4))

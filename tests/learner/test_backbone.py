@@ -16,15 +16,18 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from heliotrope.errors import ModelError, TamperedAdapter
 from learner.backbone import ATTENTION, Backbone, LoraShape, Reach
 from learner.examples import rows_of
-from learner.kernels import Attend, Gate, LowRankLinears, RmsNorm, TokenLogprobs
+from learner.kernels import Attend, Gate, LowRankGated, LowRankLinears, RmsNorm, TokenLogprobs
 from learner.lean import slim
 from learner.rows import Row, collate
 from tests.learner.tiny_llama import VOCABULARY, pairs, tiny_backbone, tiny_model, tokens
 
 
-def some_rows() -> list[Row]:
+def some_rows(common: int = 0) -> list[Row]:
+    """Their prompts begin with `common` tokens alike, and the first, if any are alike, is no longer than that."""
     g = torch.Generator().manual_seed(1)
-    return [Row(str(i), tokens(4 + 3 * i, g), (tokens(6, g), tokens(3 + 2 * i, g))) for i in range(4)]
+    alike = tokens(common, g)
+    own = [0 if common and i == 0 else 4 + 3 * i for i in range(4)]
+    return [Row(str(i), alike + tokens(own[i], g), (tokens(6, g), tokens(3 + 2 * i, g))) for i in range(4)]
 
 
 def disturb(backbone: Backbone, adapter: str, seed: int = 2) -> None:
@@ -47,14 +50,15 @@ def separately(model, row: Row) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("attention", ATTENTION)
-@pytest.mark.parametrize("first_layer", [0, 2])
-def test_shared_rows_equal_separate_rows(tmp_path: Path, first_layer: int, attention: str):
-    rows = some_rows()
+@pytest.mark.parametrize(("first_layer", "common"), [(0, 0), (2, 0), (0, 9), (2, 9)])
+def test_shared_rows_equal_separate_rows(tmp_path: Path, first_layer: int, common: int, attention: str):
+    rows = some_rows(common)
     backbone = tiny_backbone(first_layer, attention=attention)
     disturb(backbone, "policy")
     backbone.save_adapter("policy", tmp_path)
     base = AutoModelForCausalLM.from_pretrained(tiny_model())
     batch = collate(rows)
+    assert batch.shared == common
     want = torch.cat([part for row in rows for part in separately(base, row)])
     assert (backbone.logprobs(batch, None) - want).abs().max() < 2e-5
     peft = PeftModel.from_pretrained(base, tmp_path)
@@ -65,8 +69,9 @@ def test_shared_rows_equal_separate_rows(tmp_path: Path, first_layer: int, atten
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 2e-5), (torch.bfloat16, 0.2)])
+@pytest.mark.parametrize("common", [0, 9])
 def test_another_model_keeps_its_own_attention_and_its_biases(
-    tmp_path: Path, dtype: torch.dtype, most: float
+    tmp_path: Path, dtype: torch.dtype, most: float, common: int
 ):
     config = Qwen2Config(
         vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
@@ -78,7 +83,7 @@ def test_another_model_keeps_its_own_attention_and_its_biases(
         for layer in model.model.layers:
             layer.self_attn.q_proj.bias.normal_()
     model.save_pretrained(tmp_path)
-    rows = some_rows()
+    rows = some_rows(common)
     want = torch.cat([part for row in rows for part in separately(model, row)])
     backbone = Backbone.load(tmp_path, LoraShape(rank=4, alpha=8.0), dtype)
     backbone.reset("policy", seed=5)
@@ -104,9 +109,11 @@ def zero_a_norm(backbone: Backbone) -> Backbone:
     return backbone
 
 
-@pytest.mark.parametrize("changed", [lambda backbone: backbone, zero_a_norm])
-def test_gradients_equal_those_of_plain_peft(changed: Callable[[Backbone], Backbone]):
-    rows = some_rows()[:2]
+@pytest.mark.parametrize(
+    ("changed", "common"), [(lambda backbone: backbone, 0), (lambda backbone: backbone, 9), (zero_a_norm, 0)]
+)
+def test_gradients_equal_those_of_plain_peft(changed: Callable[[Backbone], Backbone], common: int):
+    rows = some_rows(common)[: 3 if common else 2]
     backbone = changed(tiny_backbone(first_layer=1))
     disturb(backbone, "policy")
     batch = collate(rows)
@@ -152,6 +159,9 @@ def test_kernels_by_gradcheck():
     assert torch.allclose(RmsNorm.apply(x, weight, 1e-5), rms_norm(x, (4,), weight, 1e-5))
     assert torch.autograd.gradcheck(Gate.apply, (x, draw(2, 3, 4)))
     assert torch.allclose(Gate.apply(x, x), x * x * torch.sigmoid(x))
+    assert torch.autograd.gradcheck(LowRankGated.apply, (x, draw(2, 3, 4), 0.5, *parts[1]))
+    (want,) = LowRankLinears.apply(Gate.apply(x, x), 0.5, *parts[1])
+    assert torch.equal(LowRankGated.apply(x, x, 0.5, *parts[1]), want)
 
 
 def test_attention_by_gradcheck_and_as_torch_has_it():
@@ -166,6 +176,8 @@ def test_attention_by_gradcheck_and_as_torch_has_it():
         for n in (3, 2)
     ]
     assert torch.autograd.gradcheck(Attend.apply, (query, key, value, rotary, 0.5, masks))
+    behind = [masks[0], torch.cat([masks[0][-1:].expand(2, 3), masks[1]], 1)]
+    assert torch.autograd.gradcheck(Attend.apply, (query, key, value, rotary, 0.5, behind))
 
     def turned(x: torch.Tensor) -> torch.Tensor:
         """As complex numbers turn."""

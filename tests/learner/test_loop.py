@@ -23,7 +23,6 @@ from heliotrope.registry import verify
 from heliotrope.v1 import events_pb2
 from learner import rewards
 from learner.build import build
-from learner.lessons import row_ids
 from learner.loop import plan_of, prepare_ahead, run, turn, update
 from learner.parts import Parts, known
 from learner.recovery import recover
@@ -232,7 +231,9 @@ def test_after_a_version_only_what_is_known_stays_prepared(build_parts: Build, l
     assert len(second) == len(first) - 1 and taken_back.id in parts.prepared
     update(parts, second)
     prepared = set(parts.prepared._items)
-    assert taken_back.id not in prepared and prepared <= row_ids(second), "nothing judged, nothing taken back"
+    assert taken_back.id not in prepared and prepared <= {e.id for e in second}, (
+        "nothing judged, nothing taken back"
+    )
 
 
 def test_without_serving_nothing_is_published_and_nothing_lost(build_parts: Build, log: SqliteLog) -> None:

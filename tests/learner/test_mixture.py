@@ -153,7 +153,7 @@ def test_the_reference_point_follows_the_policy():
     rows = [x.mixed for x in lessons if x.mixed]
     ratios = torch.cat(list(log_ratios(backbone, rows, store, "policy").values()))
     assert len(ratios) == 8
-    point = drift(backbone, lessons, store, "policy", 200)
+    point = drift(backbone, lessons, "policy", 200)
     assert point.item() == pytest.approx(max(0.0, ratios.mean().item()), abs=1e-5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,12 +37,31 @@ def test_responses_do_not_see_each_other():
 def test_rows_lie_one_behind_the_other():
     batch = collate([ROW, Row("b", (40,), ((50,), (60,)))])
     assert batch.token_ids.tolist() == [10, 11, 12, 20, 21, 30, 31, 32, 40, 50, 60]
-    assert (batch.lengths, batch.responses) == ((8, 3), (2, 2))
+    assert (batch.ids, batch.responses, batch.shared) == (("a", "b"), (2, 2), 0)
     assert batch.targets.tolist() == [20, 21, 30, 31, 32, 50, 60]
     assert batch.predictors.tolist() == [2, 3, 2, 5, 6, 8, 8]  # the second row starts at index 8
     assert batch.owners.tolist() == [0, 0, 1, 1, 1, 2, 3]
     assert batch.count == 4
     assert batch.masks[1].tolist() == [[True, False, False], [True, True, False], [True, False, True]]
+
+
+def test_what_all_prompts_begin_with_is_there_once():
+    alike = tuple(range(1, 9))
+    rows = [Row("a", (*alike, 10), ((20, 21), (30,))), Row("b", alike, ((50, 51), (60,)))]
+    batch = collate(rows)
+    assert (batch.shared, batch.token_ids.tolist()) == (8, [*alike, 10, 20, 21, 30, 50, 51, 60])
+    assert batch.positions.tolist() == [*range(8), 8, 9, 10, 9, 8, 9, 8]
+    assert batch.targets.tolist() == [20, 21, 30, 50, 51, 60]
+    assert batch.predictors.tolist() == [8, 9, 8, 7, 12, 7]  # what is alike predicts both of b's first tokens
+    assert batch.owners.tolist() == [0, 0, 1, 2, 2, 3]
+    assert [tuple(mask.shape) for mask in batch.masks] == [(8, 8), (4, 12), (3, 11)]
+    assert all(mask[:, :8].all() for mask in batch.masks[1:])
+    assert batch.masks[2][:, 8:].tolist() == [[True, False, False], [True, True, False], [False, False, True]]
+    assert torch.equal(
+        batch.join([torch.tensor([*row.prompt, *sum(row.responses, ())]) for row in rows]), batch.token_ids
+    )
+    few = [Row(row.id, row.prompt[1:], row.responses) for row in rows]
+    assert collate(few).shared == collate(rows[:1]).shared == 0, "seven tokens, or one row, are not worth it"
 
 
 def test_a_batch_stays_within_its_token_budget():
