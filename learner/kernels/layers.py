@@ -53,7 +53,8 @@ class LowRankGated(torch.autograd.Function):
         a, b, narrow, *factors = ctx.saved_tensors
         opened = silu(a)
         grad, of_factors = _backwards(grads, opened * b, narrow, ctx.scale, factors)
-        return *_gated(grad, a, b, opened), None, *of_factors
+        of_b = opened.mul_(grad)
+        return torch.ops.aten.silu_backward(grad.mul_(b), a), of_b, None, *of_factors
 
 
 class RmsNorm(torch.autograd.Function):
@@ -77,9 +78,11 @@ class RmsNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         result, weight = ctx.saved_tensors
-        grad, result, weight = wide(grads[0]), wide(result), wide(weight)
-        pull = torch.linalg.vecdot(grad, result)[..., None].mul_(ctx.factor).div_(-len(weight))
-        return (grad * weight).mul_(ctx.factor).addcmul_(result / weight, pull).to(ctx.dtype), None, None
+        weight = wide(weight)
+        grad, unit = (part.to(weight.dtype, copy=True) for part in (grads[0], result))
+        pull = torch.linalg.vecdot(grad.mul_(weight), unit.div_(weight))[..., None]
+        pull = pull.mul_(ctx.factor).div_(-len(weight))
+        return grad.mul_(ctx.factor).addcmul_(unit, pull).to(ctx.dtype), None, None
 
 
 class Gate(torch.autograd.Function):
@@ -94,12 +97,7 @@ class Gate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor]:
         a, b = ctx.saved_tensors
-        return _gated(grads[0], a, b, silu(a))
-
-
-def _gated(grad: Tensor, a: Tensor, b: Tensor, opened: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients on a and b; takes silu(a) for itself."""
-    return torch.ops.aten.silu_backward(grad * b, a), opened.mul_(grad)
+        return torch.ops.aten.silu_backward(grads[0] * b, a), silu(a).mul_(grads[0])
 
 
 Factors = Sequence[Tensor | None]
