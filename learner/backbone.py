@@ -90,7 +90,7 @@ class Backbone:
             self._model.add_adapter(adapter, self._lora_config(adapter))
         self.adapters = tuple(adapters)
         self._worn: tuple[str | None, ...] = ()
-        slim(self._model)
+        self._packed = slim(self._model)
 
     @classmethod
     def load(
@@ -288,6 +288,8 @@ class Backbone:
         else:
             if self._model.active_adapter != adapter:
                 self._model.set_adapter(adapter)
+            for pack in self._packed:
+                pack.wear(adapter)
             yield
 
 

@@ -7,25 +7,37 @@ Measured in docs/experiments.md ("The learner's core").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaMLP, LlamaRMSNorm
 
-from learner.kernels import Attend, Gate, LowRankGated, LowRankLinears, RmsNorm
+from learner.kernels import Attend, Gate, LowRankMlp, RmsNorm
+from learner.packed import Packed, together
 from learner.rows import Batch
 
 
-def slim(model: nn.Module) -> None:
-    """Give every module that is known here its forward of this file."""
-    for module in model.modules():
-        if forward := _forward_of(module):
-            module.forward = forward.__get__(module)
+def slim(model: nn.Module) -> list[Packed]:
+    """Give every module that is known here its forward of this file; the matrices that adapters must be worn by."""
+    made, within = list[Packed](), set[nn.Module]()
+    modules: Iterable[Any] = model.modules()
+    for module in modules:
+        forward = _forward_of(module)
+        if forward is None:
+            continue
+        module.forward = forward.__get__(module)
+        names = GROUPS.get(type(module), ())
+        group = [module] if type(module) is Linear else [getattr(module, name) for name in names]
+        if group and module not in within:
+            module.packed = pack = together(group)
+            if isinstance(pack, Packed):
+                made.append(pack)
+                within.update(group)
+    return made
 
 
 def _forward_of(module: Any) -> Any:
@@ -67,35 +79,9 @@ def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
-def project(x: Tensor, modules: Sequence[Any]) -> tuple[Tensor, ...]:
-    """What each linear module makes of `x`; those that bear an adapter in one go."""
-    if not all(map(_adapted, modules)):
-        return tuple(module(x) for module in modules)
-    factors = [factor for module in modules for factor in _factors(module)]
-    result: tuple[Tensor, ...] = LowRankLinears.apply(x, _scale(modules[0]), *factors)
-    return result
-
-
-def _adapted(module: Any) -> bool:
-    return isinstance(module, Linear) and not module.disable_adapters
-
-
-def _factors(module: Any) -> tuple[Tensor | None, ...]:
-    base, name = module.base_layer, module.active_adapters[0]
-    down, up = (factor[name].weight.to(base.weight.dtype) for factor in (module.lora_A, module.lora_B))
-    return base.weight, base.bias, down, up
-
-
-def _scale(module: Any) -> float:
-    scale: float = module.scaling[module.active_adapters[0]]
-    return scale
-
-
 def _linear(self: Any, x: Tensor) -> Tensor:
     """PEFT's LoRA linear without its dropout, mixing and casts, which are not used here."""
-    if self.disable_adapters:
-        return linear(x, self.base_layer.weight, self.base_layer.bias)
-    return project(x, (self,))[0]
+    return self.packed(x)[0]
 
 
 def _norm(self: Any, x: Tensor) -> Tensor:
@@ -110,11 +96,12 @@ def _norm_with_zeros(self: Any, x: Tensor) -> Tensor:
 
 
 def _mlp(self: Any, x: Tensor) -> Tensor:
-    gate, up = project(x, (self.gate_proj, self.up_proj))
-    down = self.down_proj
-    if not _adapted(down):
-        return down(Gate.apply(gate, up))
-    result: Tensor = LowRankGated.apply(gate, up, _scale(down), *_factors(down))
+    first, down = self.packed, self.down_proj
+    last = getattr(down, "packed", None)
+    if not (first.worn and last):
+        return down(Gate.apply(*first(x)))
+    matrices, biases = (first.matrix, last.matrix), (first.bias, last.bias)
+    result: Tensor = LowRankMlp.apply(x, matrices, biases, first.scale, *first.factors, *last.factors)
     return result
 
 
@@ -127,7 +114,7 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """Row by row."""
     dim = self.head_dim
-    parts = project(hidden_states, (self.q_proj, self.k_proj, self.v_proj))
+    parts = self.packed(hidden_states)
     query, key, value = (part[0].unflatten(-1, (-1, dim)) for part in parts)
     rotary = tuple(part[0, :, : dim // 2] for part in position_embeddings)
     seen = Attend.apply(query, key, value, rotary, self.scaling, attention_mask)
@@ -135,11 +122,17 @@ def _attention(
 
 
 def _layer(
-    self: Any, hidden_states: Tensor, attention_mask: Masks, position_embeddings: tuple[Tensor, Tensor], **_: Any
+    self: Any,
+    hidden_states: Tensor,
+    attention_mask: Masks,
+    position_embeddings: tuple[Tensor, Tensor],
+    **_: Any,
 ) -> Tensor:
     """A layer's two additions to the states."""
     seen, _weights = self.self_attn(
-        self.input_layernorm(hidden_states), position_embeddings=position_embeddings, attention_mask=attention_mask
+        self.input_layernorm(hidden_states),
+        position_embeddings=position_embeddings,
+        attention_mask=attention_mask,
     )
     states = _plus(hidden_states, seen)
     return _plus(states, self.mlp(self.post_attention_layernorm(states)))
@@ -157,3 +150,9 @@ FORWARDS: dict[type, Any] = {
     LlamaAttention: _attention,
     LlamaDecoderLayer: _layer,
 }
+
+GROUPS: dict[type, tuple[str, ...]] = {
+    LlamaAttention: ("q_proj", "k_proj", "v_proj"),
+    LlamaMLP: ("gate_proj", "up_proj"),
+}
+"""Linears that read the same input."""

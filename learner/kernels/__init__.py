@@ -5,6 +5,6 @@ Measured in docs/experiments.md ("The learner's core").
 
 from learner.kernels.attention import Attend
 from learner.kernels.head import TokenLogprobs
-from learner.kernels.layers import Gate, LowRankGated, LowRankLinears, RmsNorm
+from learner.kernels.layers import Gate, LowRankLinears, LowRankMlp, RmsNorm
 
-__all__ = ["Attend", "Gate", "LowRankGated", "LowRankLinears", "RmsNorm", "TokenLogprobs"]
+__all__ = ["Attend", "Gate", "LowRankLinears", "LowRankMlp", "RmsNorm", "TokenLogprobs"]

@@ -37,7 +37,8 @@ class Attend(torch.autograd.Function):
     ) -> Tensor:
         lengths = [len(mask) for mask in masks]
         queries, keys = (_turned(part, rotary, lengths) for part in (query, key))
-        result = torch.empty_like(query)
+        value = value.contiguous()  # not a part of what q and k came with, which nobody needs later
+        result = value.new_empty(query.shape)
         values = value.transpose(0, 1).split(lengths, 1)
         rows = zip(queries, keys, values, masks, result.split(lengths), strict=True)
         for q, k, v, mask, to in rows:

@@ -12,49 +12,77 @@ from torch.nn.functional import linear, silu
 
 from learner.kernels.wide import wide
 
+Factors = Sequence[Tensor]
+"""A [rank, in] and B [out, rank] of each linear of one input, in turn."""
+
 
 class LowRankLinears(torch.autograd.Function):
-    """x W_i^T + c_i + s (x A_i^T) B_i^T for several i of one x, with W and c frozen.
+    """x W_i^T + c_i + s (x A_i^T) B_i^T for several i of one x, with W and c frozen: one product of [x | x A^T] and P^T, where P
+    has the W_i one above the other and beside them s B_i, each in the columns of its own A_i.
 
-    The low-rank part lies there first and the wide product is added up on it; PEFT passes three more times over every activation.
-    In bfloat16 that keeps a small update: merged into W, or added to what has been rounded, most of it would be lost. The
-    gradient on x is sum_i g_i W_i + s g_i B_i A_i, added up in place. Hu et al. 2021, LoRA, arXiv 2106.09685, eq. 3.
-    Shapes: x [..., in]; of each i in turn W [out, in], c [out] or None, A [rank, in], B [out, rank] -> [..., out] each.
+    PEFT passes three more times over every activation. In bfloat16 one product, rounded once, keeps a small update: merged into W, or
+    added to what has been rounded, most of it would be lost. Backwards the same P gives g_i W_i summed up, and s g_i B_i, at once.
+    P is made by whoever trains (`learner/packed.py`) and not watched: until backward it must stay as it is.
+    Hu et al. 2021, LoRA, arXiv 2106.09685, eq. 3.
+    Shapes: x [..., in], P [sum of out, in + sum of ranks], c [sum of out] or None; of each i in turn A [rank, in], B [out, rank]
+    -> [..., sum of out].
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float, *factors: Tensor | None) -> tuple[Tensor, ...]:
-        results, narrow = _forwards(x, scale, factors)
+    def forward(
+        ctx: Any, x: Tensor, packed: Tensor, bias: Tensor | None, scale: float, *factors: Tensor
+    ) -> Tensor:
+        result, narrow = _forwards(x, packed, bias, factors)
         ctx.save_for_backward(x, narrow, *factors)
-        ctx.scale = scale
-        return results
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        x, narrow, *factors = ctx.saved_tensors
-        grad_x, of_factors = _backwards(grads, x, narrow, ctx.scale, factors, ctx.needs_input_grad[0])
-        return grad_x, None, *of_factors
-
-
-class LowRankGated(torch.autograd.Function):
-    """`LowRankLinears` of `Gate`, of which a and b are kept and not the widest activation of a layer, which is made again."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, scale: float, *factors: Tensor | None) -> Tensor:
-        (result,), narrow = _forwards(silu(a).mul_(b), scale, factors)
-        ctx.save_for_backward(a, b, narrow, *factors)
-        ctx.scale = scale
+        ctx.packed, ctx.scale = packed, scale
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        a, b, narrow, *factors = ctx.saved_tensors
+        x, narrow, *factors = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[0]
+        grad_x, of_factors = _backwards(grads[0], x, narrow, ctx.packed, ctx.scale, factors, wanted)
+        return grad_x, None, None, None, *of_factors
+
+
+class LowRankMlp(torch.autograd.Function):
+    """(silu(a) b) through the last of three linears, with a and b of the first two: `LowRankLinears` twice, between them `Gate`.
+
+    Of the widest activations of a layer a and b are kept; their product is made again. packed, biases: of the first two
+    linears, and of the last. [..., in] -> [..., in].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        packed: tuple[Tensor, Tensor],
+        biases: tuple[Tensor | None, Tensor | None],
+        scale: float,
+        *factors: Tensor,
+    ) -> Tensor:
+        both, first = _forwards(x, packed[0], biases[0], factors[:4])
+        a, b = both.chunk(2, -1)
+        result, last = _forwards(silu(a).mul_(b), packed[1], biases[1], factors[4:])
+        ctx.save_for_backward(x, both, first, last, *factors)
+        ctx.packed, ctx.scale = packed, scale
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        x, both, first, last, *factors = ctx.saved_tensors
+        a, b = both.chunk(2, -1)
         opened = silu(a)
-        grad, of_factors = _backwards(grads, opened * b, narrow, ctx.scale, factors)
-        of_b = opened.mul_(grad)
-        return torch.ops.aten.silu_backward(grad.mul_(b), a), of_b, None, *of_factors
+        grad, of_last = _backwards(grads[0], opened * b, last, ctx.packed[1], ctx.scale, factors[4:])
+        bent = torch.empty_like(both)
+        to_a, to_b = bent.chunk(2, -1)
+        torch.mul(opened, grad, out=to_b)
+        torch.ops.aten.silu_backward.grad_input(grad.mul_(b), a, grad_input=to_a)
+        wanted = ctx.needs_input_grad[0]
+        grad_x, of_first = _backwards(bent, x, first, ctx.packed[0], ctx.scale, factors[:4], wanted)
+        return grad_x, None, None, None, *of_first, *of_last
 
 
 class RmsNorm(torch.autograd.Function):
@@ -100,38 +128,31 @@ class Gate(torch.autograd.Function):
         return torch.ops.aten.silu_backward(grads[0] * b, a), silu(a).mul_(grads[0])
 
 
-Factors = Sequence[Tensor | None]
-
-
-def _forwards(x: Tensor, scale: float, factors: Factors) -> tuple[tuple[Tensor, ...], Tensor]:
-    """What each i makes of x, and x A^T of all of them side by side."""
-    weights, biases, downs, ups = _by_kind(factors)
+def _forwards(x: Tensor, packed: Tensor, bias: Tensor | None, factors: Factors) -> tuple[Tensor, Tensor]:
+    """What the linears make of x, side by side, and x A^T [positions, sum of ranks]."""
     flat = x.reshape(-1, x.shape[-1])
-    narrow = linear(flat, torch.cat(downs))
-    each = zip(weights, biases, ups, narrow.split(len(downs[0]), 1), strict=True)
-    results = [linear(part, b * scale, c).addmm_(flat, w.t()) for w, c, b, part in each]
-    return tuple(part.view(*x.shape[:-1], -1) for part in results), narrow
+    narrow = linear(flat, torch.cat(factors[::2]))
+    return linear(torch.cat([flat, narrow], 1), packed, bias).view(*x.shape[:-1], -1), narrow
 
 
 def _backwards(
-    grads: Sequence[Tensor], x: Tensor, narrow: Tensor, scale: float, factors: Factors, wanted: bool = True
-) -> tuple[Any, list[Tensor | None]]:
+    grad: Tensor,
+    x: Tensor,
+    narrow: Tensor,
+    packed: Tensor,
+    scale: float,
+    factors: Factors,
+    wanted: bool = True,
+) -> tuple[Any, list[Tensor]]:
     """The gradient on x, if it is wanted, and on each factor."""
-    weights, _, downs, ups = _by_kind(factors)
-    rank, flat = len(downs[0]), x.reshape(-1, x.shape[-1])
-    given = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
-    bent = torch.cat([grad @ up for grad, up in zip(given, ups, strict=True)], 1)
-    grad_x = None
+    downs, ups = factors[::2], factors[1::2]
+    flat, given = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+    rank, width = len(downs[0]), flat.shape[1]
+    pulled = given @ (packed if wanted else packed[:, width:])
+    grad_x, bent = pulled[:, : pulled.shape[1] - narrow.shape[1]], pulled[:, -narrow.shape[1] :]
+    of_downs = (bent.t() @ flat).split(rank)
+    each = zip(narrow.split(rank, 1), given.split([len(up) for up in ups], 1), strict=True)
+    of_ups = [(part.t() @ g * scale).t() for part, g in each]
     if wanted:
-        grad_x = torch.mm(given[0], weights[0])
-        for grad, weight in zip(given[1:], weights[1:], strict=True):
-            grad_x.addmm_(grad, weight)
-        grad_x = grad_x.addmm_(bent, torch.cat(downs), alpha=scale).view(x.shape)
-    of_downs = (bent.t() @ flat * scale).split(rank)
-    of_ups = [(part.t() @ g * scale).t() for g, part in zip(given, narrow.split(rank, 1), strict=True)]
-    each = zip(of_downs, of_ups, strict=True)
-    return grad_x, [grad for a, b in each for grad in (None, None, a, b)]
-
-
-def _by_kind(factors: Factors) -> tuple[Any, ...]:
-    return tuple(factors[kind::4] for kind in range(4))
+        grad_x = grad_x.addmm_(bent, torch.cat(downs)).view(x.shape)
+    return grad_x if wanted else None, [grad for pair in zip(of_downs, of_ups, strict=True) for grad in pair]

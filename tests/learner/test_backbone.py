@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from heliotrope.errors import ModelError, TamperedAdapter
 from learner.backbone import ATTENTION, Backbone, LoraShape, Reach
 from learner.examples import rows_of
-from learner.kernels import Attend, Gate, LowRankGated, LowRankLinears, RmsNorm, TokenLogprobs
+from learner.kernels import Attend, Gate, LowRankLinears, LowRankMlp, RmsNorm, TokenLogprobs
 from learner.lean import slim
 from learner.rows import Row, collate
 from tests.learner.tiny_llama import VOCABULARY, pairs, tiny_backbone, tiny_model, tokens
@@ -105,7 +105,7 @@ def test_a_fresh_adapter_answers_as_the_base_and_adapters_are_apart():
 def zero_a_norm(backbone: Backbone) -> Backbone:
     norm = backbone._core.layers[2].input_layernorm
     norm.weight.data[3] = 0
-    slim(backbone._model)
+    backbone._packed = slim(backbone._model)
     return backbone
 
 
@@ -147,21 +147,49 @@ def test_kernels_by_gradcheck():
 
     targets = torch.tensor([0, 3, 8, 3, 1])
     assert torch.autograd.gradcheck(TokenLogprobs.apply, (draw(5, 4), draw(9, 4, wanted=False), targets))
-    x = draw(2, 3, 4)
-    parts = [(draw(5, 4, wanted=False), None, draw(2, 4), draw(5, 2)),
-             (draw(3, 4, wanted=False), draw(3, wanted=False), draw(2, 4), draw(3, 2))]  # fmt: skip
-    factors = [factor for part in parts for factor in part]
-    assert torch.autograd.gradcheck(LowRankLinears.apply, (x, 0.5, *factors))
-    for (w, c, a, b), got in zip(parts, LowRankLinears.apply(x, 0.5, *factors), strict=True):
-        assert torch.allclose(got, x @ w.t() + 0.5 * (x @ a.t()) @ b.t() + (0 if c is None else c))
-    weight = draw(4, wanted=False)
+    x, weight = draw(2, 3, 4), draw(4, wanted=False)
     assert torch.autograd.gradcheck(RmsNorm.apply, (x, weight, 1e-5))
     assert torch.allclose(RmsNorm.apply(x, weight, 1e-5), rms_norm(x, (4,), weight, 1e-5))
     assert torch.autograd.gradcheck(Gate.apply, (x, draw(2, 3, 4)))
     assert torch.allclose(Gate.apply(x, x), x * x * torch.sigmoid(x))
-    assert torch.autograd.gradcheck(LowRankGated.apply, (x, draw(2, 3, 4), 0.5, *parts[1]))
-    (want,) = LowRankLinears.apply(Gate.apply(x, x), 0.5, *parts[1])
-    assert torch.equal(LowRankGated.apply(x, x, 0.5, *parts[1]), want)
+
+
+def matrix_of(weights: Sequence[torch.Tensor], ups: Sequence[torch.Tensor], scale: float) -> torch.Tensor:
+    """P of `LowRankLinears`."""
+    return torch.cat([torch.cat([*weights]), torch.block_diag(*(scale * b.detach() for b in ups))], 1)
+
+
+def test_low_rank_kernels_by_gradcheck():
+    g = torch.Generator().manual_seed(4)
+
+    def draw(*shape: int, wanted: bool = True) -> torch.Tensor:
+        return torch.randn(*shape, generator=g, dtype=torch.float64).requires_grad_(wanted)
+
+    x, bias, scale = draw(2, 3, 4), draw(8, wanted=False), 0.5
+    weights = [draw(out, 4, wanted=False) for out in (5, 3)]
+    factors = [draw(2, 4), draw(5, 2), draw(2, 4), draw(3, 2)]
+
+    def several(x: torch.Tensor, *factors: torch.Tensor) -> torch.Tensor:
+        return LowRankLinears.apply(x, matrix_of(weights, factors[1::2], scale), bias, scale, *factors)
+
+    def plain(x: torch.Tensor, w: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return x @ w.t() + scale * (x @ a.t()) @ b.t()
+
+    assert torch.autograd.gradcheck(several, (x, *factors))
+    want = torch.cat([plain(x, w, *factors[2 * i : 2 * i + 2]) for i, w in enumerate(weights)], -1) + bias
+    assert torch.allclose(several(x, *factors), want)
+
+    weights = [draw(5, 4, wanted=False), draw(5, 4, wanted=False), draw(4, 5, wanted=False)]
+    factors = [draw(2, 4), draw(5, 2), draw(2, 4), draw(5, 2), draw(2, 5), draw(4, 2)]
+
+    def mlp(x: torch.Tensor, *factors: torch.Tensor) -> torch.Tensor:
+        ups = factors[1::2]
+        packed = (matrix_of(weights[:2], ups[:2], scale), matrix_of(weights[2:], ups[2:], scale))
+        return LowRankMlp.apply(x, packed, (None, None), scale, *factors)
+
+    assert torch.autograd.gradcheck(mlp, (x, *factors))
+    gate, up = (plain(x, w, *factors[2 * i : 2 * i + 2]) for i, w in enumerate(weights[:2]))
+    assert torch.allclose(mlp(x, *factors), plain(gate.sigmoid() * gate * up, weights[2], *factors[4:]))
 
 
 def test_attention_by_gradcheck_and_as_torch_has_it():
@@ -277,7 +305,9 @@ def test_a_small_update_of_a_bfloat16_base_is_not_lost():
         torch.randn(*shape, generator=g).bfloat16() for shape in ((4000, 16), (16, 16), (2, 16))
     )
     up = torch.full((16, 2), 1e-3).bfloat16()  # moves hardly a weight by half of its last bit
-    (bent,), (straight,) = (LowRankLinears.apply(x, 1.0, weight, None, down, b) for b in (up, 0 * up))
+    bent, straight = (
+        LowRankLinears.apply(x, matrix_of([weight], [b], 1.0), None, 1.0, down, b) for b in (up, 0 * up)
+    )
     want = (x.double() @ down.double().t()) @ up.double().t()
     came = ((bent - straight).double() * want).sum() / want.square().sum()
     assert came == pytest.approx(1, abs=0.1)

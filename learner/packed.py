@@ -1,0 +1,86 @@
+"""Linear modules of one input as one matrix, so that they and the adapter that is worn are one product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from learner.kernels import LowRankLinears
+
+
+class Packed:
+    """P of `LowRankLinears` for modules that bear adapters of one rank. Their base weights become views of it.
+
+    One adapter's part is in it at a time: that of the last `wear`.
+    """
+
+    def __init__(self, modules: Sequence[Any]) -> None:
+        self.modules = tuple(modules)
+        weights = [module.base_layer.weight for module in modules]
+        self.sizes = [len(weight) for weight in weights]
+        self._width, self._rank = weights[0].shape[1], next(iter(modules[0].r.values()))
+        self.matrix = weights[0].new_zeros(sum(self.sizes), self._width + self._rank * len(weights))
+        for weight, rows in zip(weights, self.matrix.split(self.sizes), strict=True):
+            rows[:, : self._width] = weight
+            weight.data = rows[:, : self._width]
+        biases = [module.base_layer.bias for module in modules]
+        self.bias = None if biases[0] is None else torch.cat(biases)
+
+    @property
+    def worn(self) -> bool:
+        """Whether an adapter is on."""
+        return not self.modules[0].disable_adapters
+
+    @property
+    def scale(self) -> float:
+        """Of the adapter that is on."""
+        scale: float = self.modules[0].scaling[self.modules[0].active_adapters[0]]
+        return scale
+
+    @property
+    def factors(self) -> list[Tensor]:
+        """A and B of each module in turn, of the adapter that is on, in the base's precision."""
+        name, dtype = self.modules[0].active_adapters[0], self.matrix.dtype
+        each = ((module.lora_A[name].weight, module.lora_B[name].weight) for module in self.modules)
+        return [factor.to(dtype) for pair in each for factor in pair]
+
+    @torch.no_grad()
+    def wear(self, adapter: str) -> None:
+        """Take in the adapter's B as it is now, if it covers these modules."""
+        if adapter not in self.modules[0].lora_B:
+            return
+        start = self._width
+        for module, rows in zip(self.modules, self.matrix.split(self.sizes), strict=True):
+            up = module.lora_B[adapter].weight.to(rows.dtype)
+            torch.mul(up, module.scaling[adapter], out=rows[:, start : start + self._rank])
+            start += self._rank
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What each module makes of x."""
+        if not self.worn:
+            return linear(x, self.matrix[:, : self._width], self.bias).split(self.sizes, -1)
+        result: Tensor = LowRankLinears.apply(x, self.matrix, self.bias, self.scale, *self.factors)
+        return result.split(self.sizes, -1)
+
+
+class Apart:
+    """Modules of one input of which not all bear adapters, one by one."""
+
+    worn = False
+
+    def __init__(self, modules: Sequence[Any]) -> None:
+        self.modules = tuple(modules)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What each module makes of x."""
+        return tuple(module(x) for module in self.modules)
+
+
+def together(modules: Sequence[nn.Module]) -> Packed | Apart:
+    """As one matrix if all of them bear adapters."""
+    return Packed(modules) if all(type(module) is Linear for module in modules) else Apart(modules)
