@@ -33,7 +33,8 @@ def slim(model: nn.Module) -> list[Packed]:
         names = GROUPS.get(type(module), ())
         group = [module] if type(module) is Linear else [getattr(module, name) for name in names]
         if group and module not in within:
-            module.packed = pack = together(group)
+            pack: Any = together(group)
+            module.packed = pack
             if isinstance(pack, Packed):
                 made.append(pack)
                 within.update(group)

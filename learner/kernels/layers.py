@@ -131,7 +131,7 @@ class Gate(torch.autograd.Function):
 def _forwards(x: Tensor, packed: Tensor, bias: Tensor | None, factors: Factors) -> tuple[Tensor, Tensor]:
     """What the linears make of x, side by side, and x A^T [positions, sum of ranks]."""
     flat = x.reshape(-1, x.shape[-1])
-    narrow = linear(flat, torch.cat(factors[::2]))
+    narrow = linear(flat, torch.cat([*factors[::2]]))
     return linear(torch.cat([flat, narrow], 1), packed, bias).view(*x.shape[:-1], -1), narrow
 
 
@@ -154,5 +154,5 @@ def _backwards(
     each = zip(narrow.split(rank, 1), given.split([len(up) for up in ups], 1), strict=True)
     of_ups = [(part.t() @ g * scale).t() for part, g in each]
     if wanted:
-        grad_x = grad_x.addmm_(bent, torch.cat(downs)).view(x.shape)
+        grad_x = grad_x.addmm_(bent, torch.cat([*downs])).view(x.shape)
     return grad_x if wanted else None, [grad for pair in zip(of_downs, of_ups, strict=True) for grad in pair]
