@@ -118,6 +118,8 @@ class Backbone:
         model = AutoModelForCausalLM.from_pretrained(
             model_dir, dtype=dtype, attn_implementation=attention, local_files_only=True
         )
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()  # else one of them keeps the whole file in memory
         parts = ("embed_tokens", "layers", "norm", "rotary_emb")
         missing = [part for part in parts if not hasattr(getattr(model, "model", None), part)]
         if missing:
