@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import nan
 from pathlib import Path
 from time import perf_counter
@@ -104,10 +104,13 @@ def policy_settings(job: Job) -> DpoSettings:
 
 
 def held_out_accuracy(job: Job, folder: Path) -> float:
-    """Share of the job's held-out pairs that the saved policy adapter orders as people did."""
-    side = Side(job)
+    """Share of the job's held-out pairs that the saved policy adapter orders as people did, in float32: after some steps of training
+    margins are smaller than what bfloat16 rounds."""
+    side = Side(replace(job, dtype="float32"))
     side.backbone.load_adapter(ADAPTER, folder)
-    return _accuracy(side)
+    unseen = side.preferences(job.held_out)
+    seen = evaluate(side.backbone, unseen, policy_settings(job), PreparedStore())
+    return seen.accuracy if seen else 0.0
 
 
 def main() -> None:
@@ -140,11 +143,11 @@ def _sequences(example: Taught) -> list[tuple[int, ...]]:
 
 
 def _accuracy(side: Side) -> float:
-    unseen = side.preferences(side.job.held_out)
     if side.job.task == "reward":
-        return _reward_accuracy(side, unseen)
-    seen = evaluate(side.backbone, unseen, policy_settings(side.job), PreparedStore())
-    return seen.accuracy if seen else 0.0
+        return _reward_accuracy(side, side.preferences(side.job.held_out))
+    folder = Path(side.job.scratch) / "adapter"
+    side.backbone.save_adapter(ADAPTER, folder)
+    return held_out_accuracy(side.job, folder)
 
 
 @torch.no_grad()
