@@ -117,23 +117,26 @@ def batches(rows: Iterable[Row], token_budget: int, multiple: int = 1) -> list[B
     """Rows dealt to batches of nearly equal size with `token_budget` tokens at most, where no single row is longer: few, and a
     `multiple` of so many where there are so many rows."""
     longest_first = sorted(rows, key=lambda row: (-len(row), row.id))
-    fewest = ceil(sum(min(1.0, len(row) / token_budget) for row in longest_first))
+    shared = _shared(longest_first)
+    room = max(1, token_budget - shared)
+    sizes = [len(row) - shared for row in longest_first]
+    fewest = ceil(sum(min(1.0, size / room) for size in sizes))
     while True:
         fewest = ceil(fewest / multiple) * multiple
-        groups = _dealt(longest_first, min(fewest, len(longest_first)))
-        if all(len(group) == 1 or sum(map(len, group)) <= token_budget for group in groups):
-            return [collate(group) for group in groups]
+        groups = _dealt(sizes, min(fewest, len(sizes)))
+        if all(len(group) == 1 or sum(sizes[i] for i in group) <= room for group in groups):
+            return [collate([longest_first[i] for i in group]) for group in groups]
         fewest += max(1, fewest // 8)
 
 
-def _dealt(rows: Sequence[Row], count: int) -> list[list[Row]]:
-    """Each row to the batch that has fewest tokens so far."""
-    groups: list[list[Row]] = [[] for _ in range(count)]
-    sizes = [(0, number) for number in range(count)]
-    for row in rows:
-        size, number = sizes[0]
-        groups[number].append(row)
-        heapreplace(sizes, (size + len(row), number))
+def _dealt(sizes: Sequence[int], count: int) -> list[list[int]]:
+    """The place of each to the group that has fewest tokens so far."""
+    groups: list[list[int]] = [[] for _ in range(count)]
+    filled = [(0, number) for number in range(count)]
+    for place, size in enumerate(sizes):
+        tokens, number = filled[0]
+        groups[number].append(place)
+        heapreplace(filled, (tokens + size, number))
     return groups
 
 
@@ -171,8 +174,8 @@ def collate(rows: Sequence[Row]) -> Batch:
 
 
 def _shared(rows: Sequence[Row]) -> int:
-    """Tokens that all prompts of several rows begin with, if they are worth it."""
-    if len(rows) == 1:
+    """Tokens that the prompts of several rows begin with, if they are worth it."""
+    if len(rows) < 2:
         return 0
     places = zip(*(row.prompt for row in rows), strict=False)
     count = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, places))

@@ -119,7 +119,7 @@ def test_nothing_to_learn_from_is_refused(prompt: tuple[int, ...], responses: li
 
 
 def test_rows_of_which_no_two_fit_are_dealt_in_a_few_tries():
-    rows = [Row(str(n), (1,) * 149, ((2,),)) for n in range(3000)]
+    rows = [Row(str(n), (n,) * 149, ((2,),)) for n in range(3000)]
     began = time.process_time()
     assert [len(batch.ids) for batch in batches(rows, 256)] == [1] * 3000
     assert time.process_time() - began < 5
