@@ -142,6 +142,7 @@ def _arguments(job: Job) -> Any:
         logging_steps=1,
         disable_tqdm=True,
         dataloader_pin_memory=job.device == "cuda",
+        per_device_eval_batch_size=2,
         **{"train_sampling_strategy": "sequential", "per_device_train_batch_size": size} | extra | settings,
     )
 
