@@ -29,7 +29,7 @@ class Packed:
             rows[:, : self._width] = weight
             weight.data = rows[:, : self._width]
         biases = [module.base_layer.bias for module in modules]
-        self.bias = None if biases[0] is None else torch.cat(biases)
+        self.bias = torch.cat(biases) if any(bias is not None for bias in biases) else None
 
     @property
     def worn(self) -> bool:

@@ -80,8 +80,7 @@ class LowRankMlp(torch.autograd.Function):
         to_a, to_b = bent.chunk(2, -1)
         torch.mul(opened, grad, out=to_b)
         torch.ops.aten.silu_backward.grad_input(grad.mul_(b), a, grad_input=to_a)
-        wanted = ctx.needs_input_grad[0]
-        grad_x, of_first = _backwards(bent, x, first, ctx.packed[0], ctx.scale, factors[:4], wanted)
+        grad_x, of_first = _backwards(bent, x, first, ctx.packed[0], ctx.scale, factors[:4])
         return grad_x, None, None, None, *of_first, *of_last
 
 
