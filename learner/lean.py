@@ -16,7 +16,7 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaMLP, LlamaRMSNorm
 
-from learner.kernels import Attend, Gate, LowRankMlp, RmsNorm
+from learner.kernels import AddNorm, Attend, Gate, Heads, LowRankMlp
 from learner.packed import Packed, together
 from learner.rows import Batch
 
@@ -46,10 +46,16 @@ def _forward_of(module: Any) -> Any:
     kind = type(module)
     if kind is LlamaRMSNorm and not module.weight.all():
         return _norm_with_zeros
-    other = (kind is LlamaAttention and not _own(module.config)) or (
-        kind is LlamaMLP and module.config.hidden_act != "silu"
+    other = (
+        (kind is LlamaAttention and not _own(module.config))
+        or (kind is LlamaMLP and module.config.hidden_act != "silu")
+        or (kind is LlamaDecoderLayer and not all(norm.weight.all() for norm in _norms(module)))
     )
     return None if other else FORWARDS.get(kind)
+
+
+def _norms(layer: Any) -> tuple[Any, Any]:
+    return layer.input_layernorm, layer.post_attention_layernorm
 
 
 def _own(config: Any) -> bool:
@@ -82,12 +88,17 @@ def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _linear(self: Any, x: Tensor) -> Tensor:
     """PEFT's LoRA linear without its dropout, mixing and casts, which are not used here."""
-    return self.packed(x)[0]
+    result: Tensor = self.packed(x)
+    return result
 
 
 def _norm(self: Any, x: Tensor) -> Tensor:
-    result: Tensor = RmsNorm.apply(x, self.weight, self.variance_epsilon)
-    return result
+    return _add_norm(x, None, self)[1]
+
+
+def _add_norm(x: Tensor, more: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
+    made: tuple[Tensor, Tensor] = AddNorm.apply(x, more, norm.weight, norm.variance_epsilon)
+    return made
 
 
 def _norm_with_zeros(self: Any, x: Tensor) -> Tensor:
@@ -100,7 +111,7 @@ def _mlp(self: Any, x: Tensor) -> Tensor:
     first, down = self.packed, self.down_proj
     last = getattr(down, "packed", None)
     if not (first.worn and last):
-        return down(Gate.apply(*first(x)))
+        return down(Gate.apply(first(x)))
     matrices, biases = (first.matrix, last.matrix), (first.bias, last.bias)
     result: Tensor = LowRankMlp.apply(x, matrices, biases, first.scale, *first.factors, *last.factors)
     return result
@@ -114,11 +125,10 @@ def _attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Row by row."""
-    dim = self.head_dim
-    parts = self.packed(hidden_states)
-    query, key, value = (part[0].unflatten(-1, (-1, dim)) for part in parts)
-    rotary = tuple(part[0, :, : dim // 2] for part in position_embeddings)
-    seen = Attend.apply(query, key, value, rotary, self.scaling, attention_mask)
+    query, key = (part.out_features // self.head_dim for part in (self.q_proj, self.k_proj))
+    rotary = tuple(part[0, :, : self.head_dim // 2] for part in position_embeddings)
+    heads = Heads(query, key, self.head_dim)
+    seen = Attend.apply(self.packed(hidden_states)[0], rotary, heads, self.scaling, attention_mask)
     return self.o_proj(seen.flatten(1)[None]), None
 
 
@@ -130,13 +140,12 @@ def _layer(
     **_: Any,
 ) -> Tensor:
     """A layer's two additions to the states."""
+    states, normed = _add_norm(hidden_states, None, self.input_layernorm)
     seen, _weights = self.self_attn(
-        self.input_layernorm(hidden_states),
-        position_embeddings=position_embeddings,
-        attention_mask=attention_mask,
+        normed, position_embeddings=position_embeddings, attention_mask=attention_mask
     )
-    states = _plus(hidden_states, seen)
-    return _plus(states, self.mlp(self.post_attention_layernorm(states)))
+    states, normed = _add_norm(states, seen, self.post_attention_layernorm)
+    return _plus(states, self.mlp(normed))
 
 
 def _plus(states: Tensor, more: Tensor) -> Tensor:

@@ -60,12 +60,12 @@ class Packed:
             torch.mul(up, module.scaling[adapter], out=rows[:, start : start + self._rank])
             start += self._rank
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What each module makes of x."""
+    def __call__(self, x: Tensor) -> Tensor:
+        """What the modules make of x, side by side."""
         if not self.worn:
-            return linear(x, self.matrix[:, : self._width], self.bias).split(self.sizes, -1)
+            return linear(x, self.matrix[:, : self._width], self.bias)
         result: Tensor = LowRankLinears.apply(x, self.matrix, self.bias, self.scale, *self.factors)
-        return result.split(self.sizes, -1)
+        return result
 
 
 class Apart:
@@ -76,9 +76,9 @@ class Apart:
     def __init__(self, modules: Sequence[Any]) -> None:
         self.modules = tuple(modules)
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What each module makes of x."""
-        return tuple(module(x) for module in self.modules)
+    def __call__(self, x: Tensor) -> Tensor:
+        """What the modules make of x, side by side."""
+        return torch.cat([module(x) for module in self.modules], -1)
 
 
 def together(modules: Sequence[nn.Module]) -> Packed | Apart:

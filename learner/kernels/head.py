@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from learner.kernels.passes import Tally, passes
 from learner.kernels.wide import wide
 
 PerToken = Float[Tensor, "tokens"]
@@ -64,19 +65,15 @@ def _scored(
     A product of bfloat16 ends with 8 bits, a twentieth of a nat of a likely word: the two words that log-probabilities depend on
     most, the target and the likeliest, are multiplied again in float32.
     """
-    ours = _exact(hidden, weight[targets])
-    high, likeliest, rest = ours.clone(), targets, torch.zeros_like(ours)
+    ours, way = _exact(hidden, weight[targets]), passes(weight)
+    so_far = Tally(ours.clone(), targets.clone(), torch.zeros_like(ours))
     pull = wide(torch.zeros_like(hidden)) if wanted else hidden[:0]
     for start in range(0, len(weight), WORDS):
         words = weight[start : start + WORDS]
-        logits = _without(wide(linear(hidden, words)), targets - start)
-        top, at = logits.max(-1)
-        likeliest = torch.where(top > high, at + start, likeliest)
-        before, high = high, torch.maximum(high, top)
-        shrink, raised = (before - high).exp_(), logits.sub_(high[:, None]).exp_()
-        rest = rest.mul_(shrink).add_(raised.sum(-1))
+        shrink, raised = way.tally(linear(hidden, words), targets, so_far, start)
         if wanted:
-            pull.mul_(shrink[:, None]).add_(wide(raised.to(words.dtype) @ words))
+            pull.mul_(shrink[:, None]).add_(wide(raised @ words))
+    high, likeliest, rest = so_far
     if weight.dtype != ours.dtype:
         those = weight[likeliest]
         more = torch.where(likeliest == targets, 0.0, (_exact(hidden, those) - high).expm1())
@@ -90,10 +87,3 @@ def _scored(
 
 def _exact(hidden: Tensor, words: Tensor) -> PerToken:
     return torch.linalg.vecdot(wide(hidden), wide(words))
-
-
-def _without(logits: Float[Tensor, "tokens words"], targets: TokenIndex) -> Float[Tensor, "tokens words"]:
-    """Minus infinity for each target that is among these words."""
-    at = targets.clamp(0, logits.shape[1] - 1)[:, None]
-    there = torch.where(at[:, 0] == targets, -torch.inf, logits.gather(1, at)[:, 0])
-    return logits.scatter_(1, at, there[:, None])

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear, silu
+from torch.nn.functional import linear
 
-from learner.kernels.wide import wide
+from learner.kernels.passes import passes
 
 Factors = Sequence[Tensor]
 """A [rank, in] and B [out, rank] of each linear of one input, in turn."""
@@ -63,8 +63,7 @@ class LowRankMlp(torch.autograd.Function):
         *factors: Tensor,
     ) -> Tensor:
         both, first = _forwards(x, packed[0], biases[0], factors[:4])
-        a, b = both.chunk(2, -1)
-        result, last = _forwards(silu(a).mul_(b), packed[1], biases[1], factors[4:])
+        result, last = _forwards(passes(both).gate(both), packed[1], biases[1], factors[4:])
         ctx.save_for_backward(x, both, first, last, *factors)
         ctx.packed, ctx.scale = packed, scale
         return result
@@ -73,58 +72,52 @@ class LowRankMlp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         x, both, first, last, *factors = ctx.saved_tensors
-        a, b = both.chunk(2, -1)
-        opened = silu(a)
-        grad, of_last = _backwards(grads[0], opened * b, last, ctx.packed[1], ctx.scale, factors[4:])
-        bent = torch.empty_like(both)
-        to_a, to_b = bent.chunk(2, -1)
-        torch.mul(opened, grad, out=to_b)
-        torch.ops.aten.silu_backward.grad_input(grad.mul_(b), a, grad_input=to_a)
+        way = passes(both)
+        grad, of_last = _backwards(grads[0], way.gate(both), last, ctx.packed[1], ctx.scale, factors[4:])
+        bent = way.gate_back(both, grad)
         grad_x, of_first = _backwards(bent, x, first, ctx.packed[0], ctx.scale, factors[:4])
         return grad_x, None, None, None, *of_first, *of_last
 
 
-class RmsNorm(torch.autograd.Function):
-    """w x / sqrt(mean(x^2) + eps) with w frozen and nowhere 0, in w's precision; keeps what it gives, which the layer after it keeps
-    as well, and one number a position. [..., hidden] -> [..., hidden].
+class AddNorm(torch.autograd.Function):
+    """x + m, if there is an m, and of that w x / sqrt(mean(x^2) + eps), with w frozen and nowhere 0, in w's precision; keeps the latter,
+    which the product after it keeps as well, and one number a position. [..., hidden] -> twice [..., hidden].
 
     Zhang and Sennrich 2019, arXiv 1910.07467, eq. 4. With r = 1 / sqrt(mean(x^2) + eps), n the width and y what it gives, the
     gradient is r (g w - (y / w) (g . y) / n).
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        norm = torch.linalg.vector_norm(wide(x), dim=-1, keepdim=True)
-        ctx.factor = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        ctx.dtype = x.dtype
-        result = (x * ctx.factor).mul_(wide(weight)).to(weight.dtype)
-        ctx.save_for_backward(result, weight)
+    def forward(
+        ctx: Any, x: Tensor, more: Tensor | None, weight: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        states, normed, ctx.factor = passes(weight).add_norm(x, more, weight, eps)
+        ctx.more = None if more is None else more.dtype
+        ctx.save_for_backward(normed, weight)
+        return states, normed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        normed, weight = ctx.saved_tensors
+        return *passes(weight).norm_back(*grads, normed, weight, ctx.factor, ctx.more), None, None
+
+
+class Gate(torch.autograd.Function):
+    """silu(a) b, of which a and b alone are kept. [..., a and b] -> [...]. Shazeer 2020, arXiv 2002.05202, eq. 5 (SwiGLU)."""
+
+    @staticmethod
+    def forward(ctx: Any, both: Tensor) -> Tensor:
+        ctx.save_for_backward(both)
+        result: Tensor = passes(both).gate(both)
         return result
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
-        result, weight = ctx.saved_tensors
-        weight = wide(weight)
-        grad, unit = (part.to(weight.dtype, copy=True) for part in (grads[0], result))
-        pull = torch.linalg.vecdot(grad.mul_(weight), unit.div_(weight))[..., None]
-        pull = pull.mul_(ctx.factor).div_(-len(weight))
-        return grad.mul_(ctx.factor).addcmul_(unit, pull).to(ctx.dtype), None, None
-
-
-class Gate(torch.autograd.Function):
-    """silu(a) b, of which a and b alone are kept. [...] each -> [...]. Shazeer 2020, arXiv 2002.05202, eq. 5 (SwiGLU)."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        return silu(a).mul_(b)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor]:
-        a, b = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grads[0] * b, a), silu(a).mul_(grads[0])
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        (both,) = ctx.saved_tensors
+        result: Tensor = passes(both).gate_back(both, grads[0])
+        return result
 
 
 def _forwards(x: Tensor, packed: Tensor, bias: Tensor | None, factors: Factors) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from heliotrope.errors import ModelError, TamperedAdapter
 from learner.backbone import ATTENTION, Backbone, LoraShape, Reach
 from learner.examples import rows_of
-from learner.kernels import Attend, Gate, LowRankLinears, LowRankMlp, RmsNorm, TokenLogprobs
+from learner.kernels import AddNorm, Attend, Gate, Heads, LowRankLinears, LowRankMlp, TokenLogprobs
 from learner.lean import slim
 from learner.rows import Row, collate
 from tests.learner.tiny_llama import VOCABULARY, pairs, tiny_backbone, tiny_model, tokens
@@ -103,8 +103,9 @@ def test_a_fresh_adapter_answers_as_the_base_and_adapters_are_apart():
 
 
 def zero_a_norm(backbone: Backbone) -> Backbone:
-    norm = backbone._core.layers[2].input_layernorm
-    norm.weight.data[3] = 0
+    layer = backbone._core.layers[2]
+    layer.input_layernorm.weight.data[3] = 0
+    del layer.forward  # as transformers has it: it was given before the zero came
     backbone._packed = slim(backbone._model)
     return backbone
 
@@ -147,11 +148,15 @@ def test_kernels_by_gradcheck():
 
     targets = torch.tensor([0, 3, 8, 3, 1])
     assert torch.autograd.gradcheck(TokenLogprobs.apply, (draw(5, 4), draw(9, 4, wanted=False), targets))
-    x, weight = draw(2, 3, 4), draw(4, wanted=False)
-    assert torch.autograd.gradcheck(RmsNorm.apply, (x, weight, 1e-5))
-    assert torch.allclose(RmsNorm.apply(x, weight, 1e-5), rms_norm(x, (4,), weight, 1e-5))
-    assert torch.autograd.gradcheck(Gate.apply, (x, draw(2, 3, 4)))
-    assert torch.allclose(Gate.apply(x, x), x * x * torch.sigmoid(x))
+    x, more, weight = draw(2, 3, 4), draw(2, 3, 4), draw(4, wanted=False)
+    for other, whole in ((None, x), (more, x + more)):
+        assert torch.autograd.gradcheck(AddNorm.apply, (x, other, weight, 1e-5))
+        states, normed = AddNorm.apply(x, other, weight, 1e-5)
+        assert torch.equal(states, whole)
+        assert torch.allclose(normed, rms_norm(whole, (4,), weight, 1e-5))
+    assert torch.autograd.gradcheck(Gate.apply, (x,))
+    a, b = x.chunk(2, -1)
+    assert torch.allclose(Gate.apply(x), a * b * torch.sigmoid(a))
 
 
 def matrix_of(weights: Sequence[torch.Tensor], ups: Sequence[torch.Tensor], scale: float) -> torch.Tensor:
@@ -194,25 +199,28 @@ def test_low_rank_kernels_by_gradcheck():
 
 def test_attention_by_gradcheck_and_as_torch_has_it():
     g = torch.Generator().manual_seed(4)
-    query, key, value = (
-        torch.randn(5, heads, 8, generator=g, dtype=torch.float64).requires_grad_() for heads in (4, 2, 2)
-    )
+    product = torch.randn(5, 8 * 8, generator=g, dtype=torch.float64).requires_grad_()
+    query, key, value = product.view(5, 8, 8).split((4, 2, 2), 1)
     angles = torch.randn(5, 4, generator=g, dtype=torch.float64)
-    rotary = (angles.cos(), angles.sin())
+    rotary, heads = (angles.cos(), angles.sin()), Heads(4, 2, 8)
     masks = [
         torch.zeros(n, n, dtype=torch.float64).masked_fill_(torch.ones(n, n).triu(1).bool(), -1e300)
         for n in (3, 2)
     ]
-    assert torch.autograd.gradcheck(Attend.apply, (query, key, value, rotary, 0.5, masks))
+
+    def attend(product: torch.Tensor, masks: Sequence[torch.Tensor]) -> torch.Tensor:
+        return Attend.apply(product, rotary, heads, 0.5, masks)
+
+    assert torch.autograd.gradcheck(attend, (product, masks))
     behind = [masks[0], torch.cat([masks[0][-1:].expand(2, 3), masks[1]], 1)]
-    assert torch.autograd.gradcheck(Attend.apply, (query, key, value, rotary, 0.5, behind))
+    assert torch.autograd.gradcheck(attend, (product, behind))
 
     def turned(x: torch.Tensor) -> torch.Tensor:
         """As complex numbers turn."""
         z = torch.complex(*x.chunk(2, -1)) * torch.polar(torch.ones_like(angles), angles)[:, None]
         return torch.cat([z.real, z.imag], -1)
 
-    got = Attend.apply(query, key, value, rotary, 0.5, masks)
+    got = attend(product, masks)
     for part, mask in zip((slice(0, 3), slice(3, 5)), masks, strict=True):
         q, k, v = (x[part].transpose(0, 1) for x in (turned(query), turned(key), value))
         k, v = (x.repeat_interleave(2, 0) for x in (k, v))
