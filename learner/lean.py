@@ -112,7 +112,7 @@ def _mlp(self: Any, x: Tensor) -> Tensor:
     last = getattr(down, "packed", None)
     if not (first.worn and last):
         return down(Gate.apply(first(x)))
-    matrices, biases = (first.matrix, last.matrix), (first.bias, last.bias)
+    matrices, biases = (first.matrices, last.matrices), (first.bias, last.bias)
     result: Tensor = LowRankMlp.apply(x, matrices, biases, first.scale, *first.factors, *last.factors)
     return result
 

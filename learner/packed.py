@@ -10,7 +10,7 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from learner.kernels import LowRankLinears
+from learner.kernels import LowRankLinears, Matrices
 
 
 class Packed:
@@ -25,6 +25,7 @@ class Packed:
         self.sizes = [len(weight) for weight in weights]
         self._width, self._rank = weights[0].shape[1], next(iter(modules[0].r.values()))
         self.matrix = weights[0].new_zeros(sum(self.sizes), self._width + self._rank * len(weights))
+        self._downs = weights[0].new_zeros(self._rank * len(weights), self._width)
         for weight, rows in zip(weights, self.matrix.split(self.sizes), strict=True):
             rows[:, : self._width] = weight
             weight.data = rows[:, : self._width]
@@ -43,28 +44,36 @@ class Packed:
         return scale
 
     @property
+    def matrices(self) -> Matrices:
+        """Of `LowRankLinears`, with the adapter that was worn last."""
+        return self.matrix, self._downs
+
+    @property
     def factors(self) -> list[Tensor]:
-        """A and B of each module in turn, of the adapter that is on, in the base's precision."""
-        name, dtype = self.modules[0].active_adapters[0], self.matrix.dtype
+        """A and B of each module in turn, of the adapter that is on."""
+        name = self.modules[0].active_adapters[0]
         each = ((module.lora_A[name].weight, module.lora_B[name].weight) for module in self.modules)
-        return [factor.to(dtype) for pair in each for factor in pair]
+        return [factor for pair in each for factor in pair]
 
     @torch.no_grad()
     def wear(self, adapter: str) -> None:
-        """Take in the adapter's B as it is now, if it covers these modules."""
+        """Take in the adapter's A and B as they are now, if it covers these modules."""
         if adapter not in self.modules[0].lora_B:
             return
-        start = self._width
-        for module, rows in zip(self.modules, self.matrix.split(self.sizes), strict=True):
-            up = module.lora_B[adapter].weight.to(rows.dtype)
-            torch.mul(up, module.scaling[adapter], out=rows[:, start : start + self._rank])
-            start += self._rank
+        columns = self.matrix[:, self._width :].split(self._rank, 1)
+        each = zip(self.modules, self._downs.split(self._rank), columns, strict=True)
+        start = 0
+        for (module, down, column), size in zip(each, self.sizes, strict=True):
+            down.copy_(module.lora_A[adapter].weight)
+            up = module.lora_B[adapter].weight.to(column.dtype)
+            torch.mul(up, module.scaling[adapter], out=column[start : start + size])
+            start += size
 
     def __call__(self, x: Tensor) -> Tensor:
         """What the modules make of x, side by side."""
         if not self.worn:
             return linear(x, self.matrix[:, : self._width], self.bias)
-        result: Tensor = LowRankLinears.apply(x, self.matrix, self.bias, self.scale, *self.factors)
+        result: Tensor = LowRankLinears.apply(x, self.matrices, self.bias, self.scale, *self.factors)
         return result
 
 

@@ -12,8 +12,8 @@ from torch.nn.functional import linear
 
 from learner.kernels.passes import passes
 
-Factors = Sequence[Tensor]
-"""A [rank, in] and B [out, rank] of each linear of one input, in turn."""
+Matrices = tuple[Tensor, Tensor]
+"""P of `LowRankLinears`, and every A of its input one above the other."""
 
 
 class LowRankLinears(torch.autograd.Function):
@@ -22,34 +22,34 @@ class LowRankLinears(torch.autograd.Function):
 
     PEFT passes three more times over every activation. In bfloat16 one product, rounded once, keeps a small update: merged into W, or
     added to what has been rounded, most of it would be lost. Backwards the same P gives g_i W_i summed up, and s g_i B_i, at once.
-    P is made by whoever trains (`learner/packed.py`) and not watched: until backward it must stay as it is.
-    Hu et al. 2021, LoRA, arXiv 2106.09685, eq. 3.
-    Shapes: x [..., in], P [sum of out, in + sum of ranks], c [sum of out] or None; of each i in turn A [rank, in], B [out, rank]
-    -> [..., sum of out].
+    Both matrices are made by whoever trains (`learner/packed.py`), in the precision of x, and not watched: until backward they must stay as they are.
+    What A and B get is their gradient. Hu et al. 2021, LoRA, arXiv 2106.09685, eq. 3.
+    Shapes: x [..., in], P [sum of out, in + sum of ranks], all A [sum of ranks, in], c [sum of out] or None; of each i in turn A [rank, in],
+    B [out, rank] -> [..., sum of out].
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, packed: Tensor, bias: Tensor | None, scale: float, *factors: Tensor
+        ctx: Any, x: Tensor, matrices: Matrices, bias: Tensor | None, scale: float, *factors: Tensor
     ) -> Tensor:
-        result, narrow = _forwards(x, packed, bias, factors)
-        ctx.save_for_backward(x, narrow, *factors)
-        ctx.packed, ctx.scale = packed, scale
+        result, narrow = _forwards(x, matrices, bias)
+        ctx.save_for_backward(x, narrow)
+        ctx.matrices, ctx.scale, ctx.sizes = matrices, scale, _sizes(factors)
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        x, narrow, *factors = ctx.saved_tensors
+        x, narrow = ctx.saved_tensors
         wanted = ctx.needs_input_grad[0]
-        grad_x, of_factors = _backwards(grads[0], x, narrow, ctx.packed, ctx.scale, factors, wanted)
+        grad_x, of_factors = _backwards(grads[0], x, narrow, ctx.matrices, ctx.scale, ctx.sizes, wanted)
         return grad_x, None, None, None, *of_factors
 
 
 class LowRankMlp(torch.autograd.Function):
     """(silu(a) b) through the last of three linears, with a and b of the first two: `LowRankLinears` twice, between them `Gate`.
 
-    Of the widest activations of a layer a and b are kept; their product is made again. packed, biases: of the first two
+    Of the widest activations of a layer a and b are kept; their product is made again. matrices, biases: of the first two
     linears, and of the last. [..., in] -> [..., in].
     """
 
@@ -57,25 +57,25 @@ class LowRankMlp(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        packed: tuple[Tensor, Tensor],
+        matrices: tuple[Matrices, Matrices],
         biases: tuple[Tensor | None, Tensor | None],
         scale: float,
         *factors: Tensor,
     ) -> Tensor:
-        both, first = _forwards(x, packed[0], biases[0], factors[:4])
-        result, last = _forwards(passes(both).gate(both), packed[1], biases[1], factors[4:])
-        ctx.save_for_backward(x, both, first, last, *factors)
-        ctx.packed, ctx.scale = packed, scale
+        both, first = _forwards(x, matrices[0], biases[0])
+        result, last = _forwards(passes(both).gate(both), matrices[1], biases[1])
+        ctx.save_for_backward(x, both, first, last)
+        ctx.matrices, ctx.scale, ctx.sizes = matrices, scale, _sizes(factors)
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        x, both, first, last, *factors = ctx.saved_tensors
-        way = passes(both)
-        grad, of_last = _backwards(grads[0], way.gate(both), last, ctx.packed[1], ctx.scale, factors[4:])
+        x, both, first, last = ctx.saved_tensors
+        way, scale, sizes = passes(both), ctx.scale, ctx.sizes
+        grad, of_last = _backwards(grads[0], way.gate(both), last, ctx.matrices[1], scale, sizes[2:])
         bent = way.gate_back(both, grad)
-        grad_x, of_first = _backwards(bent, x, first, ctx.packed[0], ctx.scale, factors[:4])
+        grad_x, of_first = _backwards(bent, x, first, ctx.matrices[0], scale, sizes[:2])
         return grad_x, None, None, None, *of_first, *of_last
 
 
@@ -120,10 +120,16 @@ class Gate(torch.autograd.Function):
         return result
 
 
-def _forwards(x: Tensor, packed: Tensor, bias: Tensor | None, factors: Factors) -> tuple[Tensor, Tensor]:
+def _sizes(factors: Sequence[Tensor]) -> list[int]:
+    """What each linear gives, of its A and B in turn."""
+    return [len(up) for up in factors[1::2]]
+
+
+def _forwards(x: Tensor, matrices: Matrices, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """What the linears make of x, side by side, and x A^T [positions, sum of ranks]."""
+    packed, downs = matrices
     flat = x.reshape(-1, x.shape[-1])
-    narrow = linear(flat, torch.cat([*factors[::2]]))
+    narrow = linear(flat, downs)
     return linear(torch.cat([flat, narrow], 1), packed, bias).view(*x.shape[:-1], -1), narrow
 
 
@@ -131,20 +137,20 @@ def _backwards(
     grad: Tensor,
     x: Tensor,
     narrow: Tensor,
-    packed: Tensor,
+    matrices: Matrices,
     scale: float,
-    factors: Factors,
+    sizes: Sequence[int],
     wanted: bool = True,
 ) -> tuple[Any, list[Tensor]]:
-    """The gradient on x, if it is wanted, and on each factor."""
-    downs, ups = factors[::2], factors[1::2]
+    """The gradient on x, if it is wanted, and on each A and B in turn. sizes: what each linear gives."""
+    packed, downs = matrices
     flat, given = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
-    rank, width = len(downs[0]), flat.shape[1]
+    rank, width = len(downs) // len(sizes), flat.shape[1]
     pulled = given @ (packed if wanted else packed[:, width:])
-    grad_x, bent = pulled[:, : pulled.shape[1] - narrow.shape[1]], pulled[:, -narrow.shape[1] :]
+    grad_x, bent = pulled[:, : pulled.shape[1] - len(downs)], pulled[:, -len(downs) :]
     of_downs = (bent.t() @ flat).split(rank)
-    each = zip(narrow.split(rank, 1), given.split([len(up) for up in ups], 1), strict=True)
+    each = zip(narrow.split(rank, 1), given.split(list(sizes), 1), strict=True)
     of_ups = [(part.t() @ g * scale).t() for part, g in each]
     if wanted:
-        grad_x = grad_x.addmm_(bent, torch.cat([*downs])).view(x.shape)
+        grad_x = grad_x.addmm_(bent, downs).view(x.shape)
     return grad_x if wanted else None, [grad for pair in zip(of_downs, of_ups, strict=True) for grad in pair]

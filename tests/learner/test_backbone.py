@@ -159,9 +159,14 @@ def test_kernels_by_gradcheck():
     assert torch.allclose(Gate.apply(x), a * b * torch.sigmoid(a))
 
 
-def matrix_of(weights: Sequence[torch.Tensor], ups: Sequence[torch.Tensor], scale: float) -> torch.Tensor:
-    """P of `LowRankLinears`."""
-    return torch.cat([torch.cat([*weights]), torch.block_diag(*(scale * b.detach() for b in ups))], 1)
+def matrices_of(
+    weights: Sequence[torch.Tensor], factors: Sequence[torch.Tensor], scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of `LowRankLinears`, for A and B of each weight in turn."""
+    downs, ups = ([factor.detach() for factor in factors[start::2]] for start in (0, 1))
+    return torch.cat([torch.cat([*weights]), torch.block_diag(*(scale * b for b in ups))], 1), torch.cat(
+        downs
+    )
 
 
 def test_low_rank_kernels_by_gradcheck():
@@ -175,7 +180,7 @@ def test_low_rank_kernels_by_gradcheck():
     factors = [draw(2, 4), draw(5, 2), draw(2, 4), draw(3, 2)]
 
     def several(x: torch.Tensor, *factors: torch.Tensor) -> torch.Tensor:
-        return LowRankLinears.apply(x, matrix_of(weights, factors[1::2], scale), bias, scale, *factors)
+        return LowRankLinears.apply(x, matrices_of(weights, factors, scale), bias, scale, *factors)
 
     def plain(x: torch.Tensor, w: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return x @ w.t() + scale * (x @ a.t()) @ b.t()
@@ -188,9 +193,8 @@ def test_low_rank_kernels_by_gradcheck():
     factors = [draw(2, 4), draw(5, 2), draw(2, 4), draw(5, 2), draw(2, 5), draw(4, 2)]
 
     def mlp(x: torch.Tensor, *factors: torch.Tensor) -> torch.Tensor:
-        ups = factors[1::2]
-        packed = (matrix_of(weights[:2], ups[:2], scale), matrix_of(weights[2:], ups[2:], scale))
-        return LowRankMlp.apply(x, packed, (None, None), scale, *factors)
+        both = (matrices_of(weights[:2], factors[:4], scale), matrices_of(weights[2:], factors[4:], scale))
+        return LowRankMlp.apply(x, both, (None, None), scale, *factors)
 
     assert torch.autograd.gradcheck(mlp, (x, *factors))
     gate, up = (plain(x, w, *factors[2 * i : 2 * i + 2]) for i, w in enumerate(weights[:2]))
@@ -314,7 +318,8 @@ def test_a_small_update_of_a_bfloat16_base_is_not_lost():
     )
     up = torch.full((16, 2), 1e-3).bfloat16()  # moves hardly a weight by half of its last bit
     bent, straight = (
-        LowRankLinears.apply(x, matrix_of([weight], [b], 1.0), None, 1.0, down, b) for b in (up, 0 * up)
+        LowRankLinears.apply(x, matrices_of([weight], [down, b], 1.0), None, 1.0, down, b)
+        for b in (up, 0 * up)
     )
     want = (x.double() @ down.double().t()) @ up.double().t()
     came = ((bent - straight).double() * want).sum() / want.square().sum()
