@@ -7,6 +7,7 @@ import platform
 from importlib.metadata import distributions
 
 import torch
+from llvmlite.binding import get_host_cpu_name
 
 from heliotrope.arithmetic import dtype_here
 from heliotrope.config import Config
@@ -23,14 +24,15 @@ def precision(config: Config) -> str:
 
 
 def made_with(config: Config) -> dict[str, str]:
-    """dtype: of the base's products; lock: SHA-256 (hex) over the versions of `ARITHMETIC`; isa: the instructions that torch picked; threads: of torch;
-    arithmetic: ours."""
+    """dtype: of the base's products; lock: SHA-256 (hex) over the versions of `ARITHMETIC`; isa: the instructions that torch picked; cpu: what numba
+    compiles for; threads: of torch; arithmetic: ours."""
     found = {(d.metadata["Name"] or "").lower(): d.version for d in distributions()}
     pins = "\n".join(f"{name}=={found.get(name, 'absent')}" for name in ARITHMETIC)
     return {
         "dtype": precision(config),
         "lock": hashlib.sha256(pins.encode()).hexdigest(),
         "isa": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "cpu": get_host_cpu_name(),
         "threads": str(torch.get_num_threads()),
         "arithmetic": ROUNDINGS,
     }

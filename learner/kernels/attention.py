@@ -19,7 +19,7 @@ class Attend(torch.autograd.Function):
     the order of halves that Llama's weights have). The softmax forwards is torch's own. Backwards it is made again, by plain
     products: torch's own takes twice as long on a CPU, in bfloat16 six times. With p the softmax, o the result and g its gradient:
     dv = p^T g, ds = p (g v^T - g . o), dq = s ds k, dk = s ds^T q (Dao et al. 2022, arXiv 2205.14135, algorithm 4).
-    A row whose m is wider than it is long sees the first row's positions before its own.
+    m is 0, or so low that it hides, and hides what comes later. A row whose m is wider than it is long sees the first row's positions before its own.
     Shapes: q, k and v side by side [positions, (heads + 2 key heads) dim], rotary: cosine and sine [positions, dim/2], m of each row
     [seq, seen] -> [positions, heads, dim].
     """

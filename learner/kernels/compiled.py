@@ -17,8 +17,11 @@ from learner.kernels.plain import Layout, Parts, Rotary, Tally
 
 def add_norm(x: Tensor, more: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """See `plain.add_norm`."""
+    _agree((x if more is None else more).shape, x.shape)
+    _agree(weight.shape, x.shape[-1:])
     states = x if more is None else x.new_empty(x.shape)
-    normed, factor = x.new_empty(x.shape, dtype=weight.dtype), x.new_empty(*x.shape[:-1], 1)
+    normed = x.new_empty(x.shape, dtype=weight.dtype)
+    factor = x.new_empty(*x.shape[:-1], 1, dtype=torch.float32)
     made = (_rows(states), _rows(normed), _raw(factor.view(-1)))
     loops.add_norm(_rows(x), None if more is None else _rows(more), _raw(weight), np.float32(eps), made)
     return states, normed, factor
@@ -28,6 +31,8 @@ def norm_back(
     given: Tensor, grad: Tensor, normed: Tensor, weight: Tensor, factor: Tensor, more: torch.dtype | None
 ) -> tuple[Tensor, Tensor | None]:
     """See `plain.norm_back`."""
+    _agree(given.shape, grad.shape, normed.shape)
+    _agree((*factor.shape[:-1], len(weight)), given.shape)
     wanted = given.new_empty(given.shape)
     narrow = wanted if more is None else wanted.new_empty(wanted.shape, dtype=more)
     of = (_rows(normed), _raw(weight), _raw(factor.view(-1)))
@@ -38,6 +43,7 @@ def norm_back(
 def gate(both: Tensor) -> Tensor:
     """See `plain.gate`."""
     opened = both.new_empty(*both.shape[:-1], both.shape[-1] // 2)
+    _agree(2 * opened.shape[-1], both.shape[-1])
     loops.gate(_rows(both), _rows(opened))
     return opened
 
@@ -45,6 +51,7 @@ def gate(both: Tensor) -> Tensor:
 def gate_back(both: Tensor, grad: Tensor) -> Tensor:
     """See `plain.gate_back`."""
     bent = both.new_empty(both.shape)
+    _agree((*grad.shape[:-1], 2 * grad.shape[-1]), both.shape)
     loops.gate_back(_rows(both), _rows(grad), _rows(bent))
     return bent
 
@@ -52,6 +59,7 @@ def gate_back(both: Tensor, grad: Tensor) -> Tensor:
 def turned(product: Tensor, rotary: Rotary, layout: Layout) -> Parts:
     """See `plain.turned`."""
     parts = layout.room(product, more=2)
+    _fits(rotary, layout, len(product))
     angles = (_raw(rotary[0]), _raw(rotary[1]))
     loops.turn(_halves(product, layout), angles, _sizes(layout), _by_head(parts, layout, 2))
     return parts
@@ -61,6 +69,7 @@ def turned_back(parts: Parts, rotary: Rotary, layout: Layout) -> Tensor:
     """See `plain.turned_back`."""
     heads, sizes, arrays = layout.heads, _sizes(layout), _by_head(parts, layout, 0)
     result = parts[0].new_empty(len(rotary[0]), (heads.queries + 2 * heads.keys) * heads.dim)
+    _fits(rotary, layout, len(result))
     if sizes[0][:, 1].any():
         for part in arrays[1:]:
             loops.add_seen(part.reshape(len(part), -1), sizes[0], heads.keys)
@@ -79,6 +88,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple
 
 def pulled(grad: Tensor, result: Tensor, layout: Layout) -> Tensor:
     """See `plain.pulled`."""
+    _agree(
+        grad.shape,
+        result.shape,
+        (sum(seq for seq, _ in layout.sizes), layout.heads.queries, layout.heads.dim),
+    )
     given = grad.new_empty(grad.numel() // grad.shape[2] * (grad.shape[2] + 2))
     loops.pull(
         _raw(grad),
@@ -96,6 +110,9 @@ def slopes(
     keys = k.transpose(1, 2)
     scores = torch.bmm(q, keys)
     rest = torch.baddbmm(scores, q, keys, beta=-1) if q.dtype == torch.bfloat16 else None
+    _agree(scores.shape, bent.shape)
+    _agree(mask.shape, (total.shape[1], scores.shape[2]))
+    _agree(total.numel(), scores.shape[0] * scores.shape[1])
     more = None if rest is None else _raw(rest)
     loops.slopes(_raw(scores), more, _raw(mask), np.float32(scale), _raw(total), _raw(bent))
     return scores, bent
@@ -103,18 +120,32 @@ def slopes(
 
 def tally(logits: Tensor, targets: Tensor, so_far: Tally, start: int) -> tuple[Tensor, Tensor]:
     """See `plain.tally`."""
+    _agree(targets.shape, logits.shape[:1], *(part.shape for part in so_far))
     shrink = torch.empty_like(so_far.high)
     sums = (_raw(so_far.high), _raw(so_far.likeliest), _raw(so_far.rest))
     loops.tally(_raw(logits), _raw(targets), start, sums, _raw(shrink))
     return shrink, logits
 
 
+def _agree(*sizes: object) -> None:
+    """A loop would read what is not there."""
+    if any(size != sizes[0] for size in sizes[1:]):
+        raise ValueError(f"sizes that do not fit each other: {', '.join(map(str, sizes))}")
+
+
+def _fits(rotary: Rotary, layout: Layout, positions: int) -> None:
+    """All positions and all of a head are turned."""
+    _agree(sum(seq for seq, _ in layout.sizes), positions)
+    _agree(*(part.shape for part in rotary), (positions, layout.heads.dim // 2))
+
+
 def _rows(x: Tensor) -> Any:
     """[..., width] as [rows, width], or wider where it is the left part of a matrix: a copy would be one more pass."""
-    flat = x.view(-1, x.shape[-1])
-    step = flat.stride(0)
-    if step > flat.shape[1] and flat.stride(1) == 1 and not flat.storage_offset():
-        flat = flat.as_strided((len(flat), step), (step, 1))
+    flat = x.reshape(-1, x.shape[-1])
+    count, step = len(flat), flat.stride(0)
+    left = step > flat.shape[1] and flat.stride(1) == 1 and not flat.storage_offset()
+    if left and count * step * flat.itemsize <= flat.untyped_storage().nbytes():
+        flat = flat.as_strided((count, step), (step, 1))
     return _raw(flat)
 
 

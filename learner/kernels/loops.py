@@ -46,7 +46,10 @@ def _wide_of(x: Any) -> Any:
 def _put_of(array: Any, place: Any, value: Any) -> Any:
     def half(array: Any, place: Any, value: Any) -> None:
         bits = _f(value).view(np.uint32)
-        array[place] = np.uint16(_u(bits + _u(0x7FFF) + _u((bits >> _u(16)) & _u(1))) >> _u(16))
+        rounded = np.uint16(_u(bits + _u(0x7FFF) + _u((bits >> _u(16)) & _u(1))) >> _u(16))
+        array[place] = (
+            np.uint16(0x7FC0) if _u(bits & _u(0x7FFFFFFF)) > _u(0x7F800000) else rounded
+        )  # NaN stays NaN
 
     def whole(array: Any, place: Any, value: Any) -> None:
         array[place] = value
@@ -69,7 +72,7 @@ def _exp(x: Any) -> Any:
 
 @_loop
 def _open(x: Any) -> Any:
-    """The logistic function."""
+    """The logistic function; 1.6e-38 below -87."""
     return _f(1.0) / (_f(1.0) + _exp(-x if x > _f(-87.0) else _f(87.0)))
 
 
@@ -287,7 +290,9 @@ def slopes(scores: Array, rest: Array | None, mask: Array, scale: Any, total: Ar
                 for j in range(end):
                     room[j] = _wide(row[j]) + _wide(more[j])
             for j in range(end):
-                room[j] = room[j] * scale - less if hidden[j] == 0 else LOWEST
+                logarithm = room[j] * scale - less
+                logarithm = min(logarithm, _f(0.0))
+                room[j] = logarithm if hidden[j] == 0 else LOWEST
             room[end : blocks * BLOCK] = LOWEST
             for j in range(blocks * BLOCK):
                 room[j] = _exp(room[j])

@@ -137,7 +137,7 @@ def turned_back(parts: Parts, rotary: Rotary, layout: Layout) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """softmax(s q k^T + m) v of one row, [heads, seq, dim], and what `slopes` wants to know of it."""
+    """softmax(s q k^T + m) v of one row, [heads, seq, dim], and what `slopes` wants to know of it. m is 0 or hides; what comes later is hidden."""
     of = (q[None], k[None], v[None], mask[None, None])
     return scaled_dot_product_attention(*of, scale=scale, enable_gqa=True)[0], q.new_empty(0)
 
