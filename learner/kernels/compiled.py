@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.kernels import loops
+from learner.kernels import attention_loops, loops
 from learner.kernels.plain import Layout, Parts, Rotary, Tally
 
 
@@ -59,9 +59,8 @@ def gate_back(both: Tensor, grad: Tensor) -> Tensor:
 def turned(product: Tensor, rotary: Rotary, layout: Layout) -> Parts:
     """See `plain.turned`."""
     parts = layout.room(product, more=2)
-    _fits(rotary, layout, len(product))
-    angles = (_raw(rotary[0]), _raw(rotary[1]))
-    loops.turn(_halves(product, layout), angles, _sizes(layout), _by_head(parts, layout, 2))
+    angles = _angles(rotary, layout, len(product))
+    attention_loops.turn(_halves(product, layout), angles, _sizes(layout), _by_head(parts, layout, 2))
     return parts
 
 
@@ -69,12 +68,11 @@ def turned_back(parts: Parts, rotary: Rotary, layout: Layout) -> Tensor:
     """See `plain.turned_back`."""
     heads, sizes, arrays = layout.heads, _sizes(layout), _by_head(parts, layout, 0)
     result = parts[0].new_empty(len(rotary[0]), (heads.queries + 2 * heads.keys) * heads.dim)
-    _fits(rotary, layout, len(result))
     if sizes[0][:, 1].any():
         for part in arrays[1:]:
-            loops.add_seen(part.reshape(len(part), -1), sizes[0], heads.keys)
-    angles = (_raw(rotary[0]), _raw(rotary[1]))
-    loops.turn_back(arrays, angles, sizes, _halves(result, layout))
+            attention_loops.add_seen(part.reshape(len(part), -1), sizes[0], heads.keys)
+    angles = _angles(rotary, layout, len(result))
+    attention_loops.turn_back(arrays, angles, sizes, _halves(result, layout))
     return result
 
 
@@ -88,18 +86,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple
 
 def pulled(grad: Tensor, result: Tensor, layout: Layout) -> Tensor:
     """See `plain.pulled`."""
-    _agree(
-        grad.shape,
-        result.shape,
-        (sum(seq for seq, _ in layout.sizes), layout.heads.queries, layout.heads.dim),
-    )
-    given = grad.new_empty(grad.numel() // grad.shape[2] * (grad.shape[2] + 2))
-    loops.pull(
-        _raw(grad),
-        _raw(result),
-        np.array([seq for seq, _ in layout.sizes]),
-        _raw(given.view(-1, grad.shape[2] + 2)),
-    )
+    heads, wider = layout.heads, layout.heads.dim + 2
+    _agree(grad.shape, result.shape, (sum(seq for seq, _ in layout.sizes), heads.queries, heads.dim))
+    given = grad.new_empty(len(grad) * heads.queries * wider)
+    attention_loops.pull(_raw(grad), _raw(result), _sizes(layout)[0], _raw(given.view(-1, wider)))
     return given
 
 
@@ -114,7 +104,7 @@ def slopes(
     _agree(mask.shape, (total.shape[1], scores.shape[2]))
     _agree(total.numel(), scores.shape[0] * scores.shape[1])
     more = None if rest is None else _raw(rest)
-    loops.slopes(_raw(scores), more, _raw(mask), np.float32(scale), _raw(total), _raw(bent))
+    attention_loops.slopes(_raw(scores), more, _raw(mask), np.float32(scale), _raw(total), _raw(bent))
     return scores, bent
 
 
@@ -133,10 +123,11 @@ def _agree(*sizes: object) -> None:
         raise ValueError(f"sizes that do not fit each other: {', '.join(map(str, sizes))}")
 
 
-def _fits(rotary: Rotary, layout: Layout, positions: int) -> None:
-    """All positions and all of a head are turned."""
+def _angles(rotary: Rotary, layout: Layout, positions: int) -> tuple[Any, Any]:
+    """Of all positions and all of a head."""
     _agree(sum(seq for seq, _ in layout.sizes), positions)
     _agree(*(part.shape for part in rotary), (positions, layout.heads.dim // 2))
+    return _raw(rotary[0]), _raw(rotary[1])
 
 
 def _rows(x: Tensor) -> Any:

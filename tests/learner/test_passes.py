@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from learner.kernels import compiled, loops, plain
+from learner.kernels import compiled, plain, scalars
 from learner.kernels.passes import passes
 from learner.kernels.plain import Heads, Layout, Tally
 
@@ -30,7 +30,7 @@ def _seeded() -> None:
     GIVEN.manual_seed(4)
 
 
-def near(
+def assert_near(
     ours: Sequence[Tensor | None], exact: Sequence[Tensor | None], noise: float = 8.0, more: float = 0.0
 ) -> None:
     """Each number rounded once from what float64 has, `more` of it off at most; and `noise` roundings of float32 of the largest number."""
@@ -74,23 +74,27 @@ def test_norms(dtype: torch.dtype, added: bool):
     made = compiled.add_norm(x, more, weight, 1e-5)
     exact = plain.add_norm(x.double(), None if more is None else more.double(), weight.double(), 1e-5)
     assert [part.dtype for part in made] == [torch.float32, dtype, torch.float32]
-    near(made, exact)
+    assert_near(made, exact)
     _, normed, factor = made
     grads = draw(1, 37, 50), draw(1, 37, 66, dtype=dtype)[..., :50]  # the left part of something wider
     wanted = compiled.norm_back(*grads, normed, weight, factor, dtype if added else None)
-    near(wanted, plain.norm_back(*doubled(*grads, normed, weight, factor), torch.float64 if added else None))
+    assert_near(
+        wanted, plain.norm_back(*doubled(*grads, normed, weight, factor), torch.float64 if added else None)
+    )
 
 
 def test_states_may_be_in_bfloat16_as_well():
     x, weight = draw(3, 50, dtype=torch.bfloat16), draw(50, dtype=torch.bfloat16)
-    near(compiled.add_norm(x, None, weight, 1e-5), plain.add_norm(x.double(), None, weight.double(), 1e-5))
+    assert_near(
+        compiled.add_norm(x, None, weight, 1e-5), plain.add_norm(x.double(), None, weight.double(), 1e-5)
+    )
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_gates(dtype: torch.dtype):
     both, grad = draw(1, 37, 2 * 50, dtype=dtype, times=3), draw(1, 37, 66, dtype=dtype)[..., :50]
-    near([compiled.gate(both)], [plain.gate(both.double())])
-    near([compiled.gate_back(both, grad)], [plain.gate_back(*doubled(both, grad))])
+    assert_near([compiled.gate(both)], [plain.gate(both.double())])
+    assert_near([compiled.gate_back(both, grad)], [plain.gate_back(*doubled(both, grad))])
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -108,13 +112,13 @@ def test_turns_there_and_back(dtype: torch.dtype, layout: Layout):
     product, rotary = draw(positions, 8 * HEADS.dim, dtype=dtype), angles(positions, dtype)
     wide = [angle.double() for angle in rotary]
     exact = plain.turned(product.double(), (wide[0], wide[1]), layout)
-    near(compiled.turned(product, rotary, layout), exact)
+    assert_near(compiled.turned(product, rotary, layout), exact)
     q, k, v = (draw(len(part), dtype=dtype) for part in layout.room(product))
     exact = plain.turned_back((q.double(), k.double(), v.double()), (wide[0], wide[1]), layout)
     twice = (
         dtype == torch.bfloat16 and len(layout.sizes) > 2
     )  # what several rows saw is rounded as a sum, too
-    near([compiled.turned_back((q, k, v), rotary, layout)], [exact], noise=1e5 if twice else 8.0)
+    assert_near([compiled.turned_back((q, k, v), rotary, layout)], [exact], noise=1e5 if twice else 8.0)
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -126,10 +130,10 @@ def test_attention(dtype: torch.dtype, layout: Layout):
     for (q, k, v), (seq, ahead) in zip(layout.each(parts), layout.sizes, strict=True):
         mask, v = masked(seq, ahead, dtype), v[..., :-2]
         seen, total = compiled.attend(q, k, v, mask, 0.25)
-        near([seen], [plain.attend(*doubled(q, k, v, mask), 0.25)[0]], noise=1e5)
+        assert_near([seen], [plain.attend(*doubled(q, k, v, mask), 0.25)[0]], noise=1e5)
         queries, bent = q.view(HEADS.keys, -1, HEADS.dim), draw(HEADS.keys, 2 * seq, seq + ahead, dtype=dtype)
         made = compiled.slopes(queries, k, bent.clone(), mask, 0.25, total)
-        near(made, plain.slopes(*doubled(queries, k, bent, mask), 0.25, total), more=1e-3)
+        assert_near(made, plain.slopes(*doubled(queries, k, bent, mask), 0.25, total), more=1e-3)
         hidden = mask.bool().repeat(HEADS.keys, 2, 1)
         assert not made[0][hidden].any() and not made[1][hidden].any()
 
@@ -155,9 +159,9 @@ def test_words_are_counted_slice_by_slice(dtype: torch.dtype):
     for start in range(0, 301, 100):
         logits = hidden @ weight[start : start + 100].t()
         wanted = plain.tally(logits.double(), targets, exact, start)
-        near(compiled.tally(logits, targets, ours, start), wanted)
+        assert_near(compiled.tally(logits, targets, ours, start), wanted)
     assert torch.equal(ours.likeliest, exact.likeliest)
-    near([ours.high, ours.rest], [exact.high, exact.rest])
+    assert_near([ours.high, ours.rest], [exact.high, exact.rest])
 
 
 def test_rounding_is_torchs_and_no_nan_becomes_a_number():
@@ -173,7 +177,7 @@ def test_rounding_is_torchs_and_no_nan_becomes_a_number():
 @njit
 def through(given: NDArray[np.float32], rounded: NDArray[np.uint16]) -> None:
     for i in range(len(given)):
-        loops._put(rounded, i, given[i])
+        scalars.put(rounded, i, given[i])
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -212,4 +216,4 @@ def test_rows_that_are_no_part_of_a_matrix_are_copied():
         draw(2, 4, 100)[:, :3],
         draw(5, 132)[:, :100],
     ):
-        near([compiled.gate(odd)], [plain.gate(odd.double())])
+        assert_near([compiled.gate(odd)], [plain.gate(odd.double())])
