@@ -21,6 +21,7 @@ from benchmarks.train_job import Job, Outcome, Task, peak_gb, read_pairs
 from benchmarks.train_losses import reward_works
 from feedback.examples import Demonstration, Preference, Thumb
 from heliotrope.chat import ChatFormat
+from learner import heap
 from learner.backbone import Backbone, LoraShape
 from learner.dpo import ADAPTER, DpoSettings, evaluate, train_policy
 from learner.examples import rows_of
@@ -72,6 +73,7 @@ class Side:
             works, workers = reward_works(self.backbone, store, self.net, part, self.job.token_budget)
             with self.backbone.worn(REWARD):
                 taken = step(self.net.adam, works, workers, rate)
+            heap.give_back()
             losses.append(taken.loss if taken.finite else nan)
         return sum(losses) / len(losses), tuple(row.id for row in rows)
 
@@ -116,6 +118,7 @@ def held_out_accuracy(job: Job, folder: Path) -> float:
 def main() -> None:
     """Train, then print the outcome as JSON on the last line."""
     job = Job.loads(sys.argv[1])
+    heap.share()
     if job.threads:
         torch.set_num_threads(job.threads)
     torch.set_default_device(job.device)

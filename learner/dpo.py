@@ -15,6 +15,7 @@ from torch import Tensor
 from feedback.examples import Example, Preference
 from heliotrope.config import Config
 from heliotrope.errors import FailedPrecondition, ModelError
+from learner import heap
 from learner.backbone import Backbone, States
 from learner.examples import rows_of, teaches
 from learner.lessons import Lesson, lessons_of
@@ -181,6 +182,7 @@ def _run(
         works, workers = course.works(rows)
         with backbone.worn(ADAPTER):
             taken = step(optimiser, works, workers, rate, settings.grad_clip)
+        heap.give_back()
         highest = highest or EXPLOSION * max(taken.loss, log(2))
         if not (taken.finite and taken.loss <= highest):
             raise Diverged(_gone(taken, number, highest), [row.id for row in rows])

@@ -20,7 +20,7 @@ from heliotrope.errors import HeliotropeError
 from heliotrope.policies import BASE, CANDIDATE
 from heliotrope.registry import PolicyVersion
 from heliotrope.v1.common_pb2 import Sampling
-from learner import evidence, judge, publish, rewards
+from learner import evidence, heap, judge, publish, rewards
 from learner.courtesy import wait_turn
 from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_policy
 from learner.examples import Preference, teaches, weights
@@ -79,6 +79,7 @@ def turn(parts: Parts) -> PolicyVersion | None:
         return update(parts, preferences, plan)
     finally:
         parts.store.end()  # only a kill leaves an update to be taken up
+        heap.give_back()
 
 
 def plan_of(parts: Parts, parent: str = "") -> Plan:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from learner.kernels import LowRankLinears, Matrices
+from learner.kernels.laid import laid, product
 
 
 class Packed:
@@ -31,6 +31,7 @@ class Packed:
             weight.data = rows[:, : self._width]
         biases = [module.base_layer.bias for module in modules]
         self.bias = torch.cat(biases) if any(bias is not None for bias in biases) else None
+        self._laid: Tensor | None = None
 
     @property
     def worn(self) -> bool:
@@ -69,10 +70,14 @@ class Packed:
             torch.mul(up, module.scaling[adapter], out=column[start : start + size])
             start += size
 
+    def lay(self, on: bool) -> None:
+        """Keep a copy of the base's weights that is multiplied faster while no adapter is on, or let it go."""
+        self._laid = laid(self.matrix[:, : self._width]) if on else None
+
     def __call__(self, x: Tensor) -> Tensor:
         """What the modules make of x, side by side."""
         if not self.worn:
-            return linear(x, self.matrix[:, : self._width], self.bias)
+            return product(x, self.matrix[:, : self._width], self.bias, self._laid)
         result: Tensor = LowRankLinears.apply(x, self.matrices, self.bias, self.scale, *self.factors)
         return result
 

@@ -6,6 +6,7 @@ The reference is always base, and the layers below the adapters never change, so
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -32,6 +33,10 @@ class Prepared:
     """Log-probability of each response under base, nats; NaN of a row that nobody compares."""
     tokens: PerToken
     """The same of each token, response by response."""
+
+
+MANY = 16
+"""Rows for which base's matrices are laid out."""
 
 
 class PreparedStore:
@@ -89,7 +94,7 @@ class PreparedStore:
         if not new:
             return
         workers = min(workers, workers_on(backbone.device))
-        with backbone.worn(None):
+        with backbone.worn(None), backbone.laid_out() if len(new) >= MANY else nullcontext():
             for item in side_by_side(partial(_prepared, backbone), list(new.values()), workers, threads=1):
                 self._add(item)
 

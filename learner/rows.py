@@ -3,7 +3,8 @@
 Each response sees the prompt and itself, never another response: its position ids go on from the prompt's
 end and a mask hides the rest. The prompt is then computed once for a pair instead of twice, and what all prompts of a
 batch begin with, such as a system message, once for the batch. Rows lie
-one behind the other without padding: people's texts differ so much in length that padding would be a third of the work.
+one behind the other, each filled up to a multiple of a few positions that see nothing and that nobody sees: people's texts differ so much
+in length that padding to the longest would be a third of the work.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from heliotrope.errors import InvalidInput
+from learner.kernels.fill import filled
 
 TokenIds = Sequence[int]
 PerPosition = Int[Tensor, "positions"]
@@ -84,8 +86,13 @@ class Batch:
         return sum(self.responses)
 
     def join(self, of_rows: Sequence[Tensor]) -> Tensor:
-        """A value for each position of the batch, from one for each position of each row: what is shared is the first row's."""
-        return torch.cat([of_rows[0][: self.shared], *(values[self.shared :] for values in of_rows)])
+        """A value for each position of the batch, from one for each position of each row: what is shared is the first row's. 0 where
+        there is a filler."""
+        parts = [of_rows[0][: self.shared]]
+        for row, values in zip(self.rows, of_rows, strict=True):
+            own = values[self.shared : len(row)]
+            parts += [own, own.new_zeros(filled(len(own)) - len(own), *own.shape[1:])]
+        return torch.cat(parts)
 
 
 def make_row(
@@ -119,13 +126,14 @@ def batches(rows: Iterable[Row], token_budget: int, multiple: int = 1) -> list[B
     longest_first = sorted(rows, key=lambda row: (-len(row), row.id))
     shared = _shared(longest_first)
     room = max(1, token_budget - shared)
-    sizes = [len(row) - shared for row in longest_first]
+    sizes = [filled(len(row) - shared) for row in longest_first]
     fewest = ceil(sum(min(1.0, size / room) for size in sizes))
     while True:
         fewest = ceil(fewest / multiple) * multiple
         groups = _dealt(sizes, min(fewest, len(sizes)))
-        if all(len(group) == 1 or sum(sizes[i] for i in group) <= room for group in groups):
-            return [collate([longest_first[i] for i in group]) for group in groups]
+        made = [[longest_first[i] for i in group] for group in groups]
+        if all(len(group) == 1 or _size(group) <= token_budget for group in made):
+            return list(map(collate, made))
         fewest += max(1, fewest // 8)
 
 
@@ -143,7 +151,8 @@ def _dealt(sizes: Sequence[int], count: int) -> list[list[int]]:
 def collate(rows: Sequence[Row]) -> Batch:
     """One batch of these rows, in this order."""
     shared = _shared(rows)
-    positions, tokens, predictors, owners = list(range(shared)), [], [], []
+    token_ids, positions = list(rows[0].prompt[:shared]), list(range(shared))
+    tokens, predictors, owners = list[int](), list[int](), list[int]()
     masks = [_visible((shared,))] if shared else []
     here = shared
     for row in rows:
@@ -156,21 +165,29 @@ def collate(rows: Sequence[Row]) -> Batch:
             tokens += range(start, end)
             predictors += [last, *range(start, end - 1)]
             owners += [owners[-1] + 1 if owners else 0] * len(response)
-        masks.append(_visible((prompt, *map(len, row.responses)))[shared:])
-        here = end
-    own = [token for row in rows for part in (row.prompt[shared:], *row.responses) for token in part]
-    token_ids, indices = torch.tensor([*rows[0].prompt[:shared], *own]), torch.tensor(tokens)
+        fill = filled(end - here) - (end - here)
+        token_ids += [token for part in (row.prompt[shared:], *row.responses) for token in part] + [0] * fill
+        positions += [0] * fill
+        masks.append(_visible((prompt, *map(len, row.responses)), fill)[shared:])
+        here = end + fill
+    ids, indices = torch.tensor(token_ids), torch.tensor(tokens)
     return Batch(
         rows=tuple(rows),
         shared=shared,
-        token_ids=token_ids,
+        token_ids=ids,
         positions=torch.tensor(positions),
         masks=tuple(masks),
         tokens=indices,
         predictors=torch.tensor(predictors),
-        targets=token_ids[indices],
+        targets=ids[indices],
         owners=torch.tensor(owners),
     )
+
+
+def _size(rows: Sequence[Row]) -> int:
+    """Positions of their batch."""
+    shared = _shared(rows)
+    return shared + sum(filled(len(row) - shared) for row in rows)
 
 
 def _shared(rows: Sequence[Row]) -> int:
@@ -182,9 +199,10 @@ def _shared(rows: Sequence[Row]) -> int:
     return count if count >= WORTH else 0
 
 
-def _visible(segments: Sequence[int]) -> Bool[Tensor, "seq seq"]:
-    """Backwards only, and only into the prompt or the own response. segments: tokens of the prompt, then of each response."""
-    sizes = torch.tensor(segments)
+def _visible(segments: Sequence[int], fill: int = 0) -> Bool[Tensor, "seq seq"]:
+    """Backwards only, and only into the prompt or the own response. segments: tokens of the prompt, then of each response. Of the
+    fillers behind them each sees itself."""
+    sizes = torch.tensor([*segments, *[1] * fill])
     of = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-    within = (of == 0)[None, :] | (of[:, None] == of[None, :])
+    within = (of[:, None] == of[None, :]) | ((of == 0)[None, :] & (of < len(segments))[:, None])
     return within.tril()

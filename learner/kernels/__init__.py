@@ -4,8 +4,18 @@ Measured in docs/experiments.md ("The learner's core").
 """
 
 from learner.kernels.attention import Attend
-from learner.kernels.head import TokenLogprobs
+from learner.kernels.head import TokenLogprobs, laid_words
 from learner.kernels.layers import AddNorm, Gate, LowRankLinears, LowRankMlp, Matrices
 from learner.kernels.plain import Heads
 
-__all__ = ["AddNorm", "Attend", "Gate", "Heads", "LowRankLinears", "LowRankMlp", "Matrices", "TokenLogprobs"]
+__all__ = [
+    "AddNorm",
+    "Attend",
+    "Gate",
+    "Heads",
+    "LowRankLinears",
+    "LowRankMlp",
+    "Matrices",
+    "TokenLogprobs",
+    "laid_words",
+]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from math import ceil
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
+from torch.nn.functional import pad
 
+from learner.kernels.fill import filled
+from learner.kernels.laid import laid, product
 from learner.kernels.passes import Tally, passes
 from learner.kernels.wide import wide
 
@@ -29,7 +31,7 @@ class TokenLogprobs(torch.autograd.Function):
     1805.02867, algorithm 3): with e_v = exp(l_v - m), r = sum_{v != y} e_v and Z = r + e_y it is l_y - m - log Z. The gradient on h
     comes from the same pass, (r / Z) W[y] - sum_{v != y} (e_v / Z) W_v times the incoming scalar: 1 - p_y is never a difference, which
     8 bits would lose, and backward multiplies instead of computing the logits again. W is frozen: it gets no gradient.
-    Shapes: h [tokens, hidden], W [vocabulary, hidden], y [tokens] -> [tokens].
+    Shapes: h [tokens, hidden], W [vocabulary, hidden], y [tokens] -> [tokens]. ordered: of `laid_words`, or nothing.
     """
 
     @staticmethod
@@ -38,20 +40,26 @@ class TokenLogprobs(torch.autograd.Function):
         hidden: Float[Tensor, "tokens hidden"],
         weight: Float[Tensor, "vocabulary hidden"],
         targets: TokenIndex,
+        ordered: Sequence[Tensor | None] = (),
     ) -> PerToken:
-        wanted = ctx.needs_input_grad[0]
-        parts = ceil(len(hidden) / TOKENS) or 1
-        each = zip(hidden.tensor_split(parts), targets.tensor_split(parts), strict=True)
-        made = [_scored(h, weight, y, wanted) for h, y in each]
+        wanted, count = ctx.needs_input_grad[0], len(hidden)
+        fill = filled(count) - count
+        parts = pad(hidden, (0, 0, 0, fill)).split(TOKENS), pad(targets, (0, fill)).split(TOKENS)
+        made = [_scored(h, weight, y, wanted, ordered) for h, y in zip(*parts, strict=True)]
         if wanted:
-            ctx.save_for_backward(torch.cat([slopes for _, slopes in made]))
-        return torch.cat([logprobs for logprobs, _ in made])
+            ctx.save_for_backward(torch.cat([slopes for _, slopes in made])[:count])
+        return torch.cat([logprobs for logprobs, _ in made])[:count]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None, None]:
         (slopes,) = ctx.saved_tensors
-        return grads[0][:, None].to(slopes.dtype) * slopes, None, None
+        return grads[0][:, None].to(slopes.dtype) * slopes, None, None, None
+
+
+def laid_words(weight: Float[Tensor, "vocabulary hidden"]) -> list[Tensor | None]:
+    """`laid` of each slice of words, for `TokenLogprobs`."""
+    return [laid(words) for words in weight.split(WORDS)]
 
 
 def _scored(
@@ -59,6 +67,7 @@ def _scored(
     weight: Float[Tensor, "vocabulary hidden"],
     targets: TokenIndex,
     wanted: bool,
+    ordered: Sequence[Tensor | None],
 ) -> tuple[PerToken, Float[Tensor, "tokens hidden"]]:
     """`TokenLogprobs` of a few tokens, and its slopes where they are wanted.
 
@@ -68,9 +77,9 @@ def _scored(
     ours, way = _exact(hidden, weight[targets]), passes(weight)
     so_far = Tally(ours.clone(), targets.clone(), torch.zeros_like(ours))
     pull = wide(torch.zeros_like(hidden)) if wanted else hidden[:0]
-    for start in range(0, len(weight), WORDS):
-        words = weight[start : start + WORDS]
-        shrink, raised = way.tally(linear(hidden, words), targets, so_far, start)
+    for number, words in enumerate(weight.split(WORDS)):
+        logits = product(hidden, words, None, ordered[number] if ordered else None)
+        shrink, raised = way.tally(logits, targets, so_far, number * WORDS)
         if wanted:
             pull.mul_(shrink[:, None]).add_(wide(raised @ words))
     high, likeliest, rest = so_far

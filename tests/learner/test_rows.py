@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliotrope.errors import InvalidInput
+from learner.kernels.fill import filled
 from learner.rows import Row, batches, collate, make_row
 
 ROW = Row("a", (10, 11, 12), ((20, 21), (30, 31, 32)))
@@ -17,8 +18,18 @@ ROW = Row("a", (10, 11, 12), ((20, 21), (30, 31, 32)))
 
 def test_one_row_by_hand():
     batch = collate([ROW])
-    assert batch.token_ids.tolist() == [10, 11, 12, 20, 21, 30, 31, 32]
-    assert batch.positions.tolist() == [0, 1, 2, 3, 4, 3, 4, 5]  # the second response starts at 3 again
+    assert batch.token_ids.tolist() == [10, 11, 12, 20, 21, 30, 31, 32, *[0] * 8]  # filled up to 16
+    assert batch.positions.tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        3,
+        4,
+        5,
+        *[0] * 8,
+    ]  # the second response starts at 3 again
     assert batch.targets.tolist() == [20, 21, 30, 31, 32]
     # the prompt's last token (2) predicts the first token of both
     assert batch.predictors.tolist() == [2, 3, 2, 5, 6]
@@ -27,50 +38,64 @@ def test_one_row_by_hand():
 
 
 def test_responses_do_not_see_each_other():
-    sees = [[j for j in range(8) if line[j]] for line in collate([ROW]).masks[0].tolist()]
+    sees = [[j for j in range(16) if line[j]] for line in collate([ROW]).masks[0].tolist()]
     assert sees[2] == [0, 1, 2]
     assert sees[4] == [0, 1, 2, 3, 4]
     assert sees[5] == [0, 1, 2, 5]  # not 3 and 4, the other response
     assert sees[7] == [0, 1, 2, 5, 6, 7]
+    assert sees[8:] == [[j] for j in range(8, 16)], "fillers see themselves"
 
 
 def test_rows_lie_one_behind_the_other():
     batch = collate([ROW, Row("b", (40,), ((50,), (60,)))])
-    assert batch.token_ids.tolist() == [10, 11, 12, 20, 21, 30, 31, 32, 40, 50, 60]
+    assert batch.token_ids.tolist() == [10, 11, 12, 20, 21, 30, 31, 32, *[0] * 8, 40, 50, 60, *[0] * 13]
     assert (batch.ids, batch.responses, batch.shared) == (("a", "b"), (2, 2), 0)
     assert batch.targets.tolist() == [20, 21, 30, 31, 32, 50, 60]
-    assert batch.predictors.tolist() == [2, 3, 2, 5, 6, 8, 8]  # the second row starts at index 8
+    assert batch.predictors.tolist() == [2, 3, 2, 5, 6, 16, 16]  # the second row starts at index 16
     assert batch.owners.tolist() == [0, 0, 1, 1, 1, 2, 3]
     assert batch.count == 4
-    assert batch.masks[1].tolist() == [[True, False, False], [True, True, False], [True, False, True]]
+    own = batch.masks[1][:3, :3]
+    assert own.tolist() == [[True, False, False], [True, True, False], [True, False, True]]
+    assert not batch.masks[1][:3, 3:].any()
 
 
 def test_what_all_prompts_begin_with_is_there_once():
     alike = tuple(range(1, 9))
     rows = [Row("a", (*alike, 10), ((20, 21), (30,))), Row("b", alike, ((50, 51), (60,)))]
     batch = collate(rows)
-    assert (batch.shared, batch.token_ids.tolist()) == (8, [*alike, 10, 20, 21, 30, 50, 51, 60])
-    assert batch.positions.tolist() == [*range(8), 8, 9, 10, 9, 8, 9, 8]
+    assert batch.shared == 8
+    assert batch.token_ids.tolist() == [*alike, 10, 20, 21, 30, *[0] * 12, 50, 51, 60, *[0] * 13]
+    assert batch.positions.tolist() == [*range(8), 8, 9, 10, 9, *[0] * 12, 8, 9, 8, *[0] * 13]
     assert batch.targets.tolist() == [20, 21, 30, 50, 51, 60]
-    assert batch.predictors.tolist() == [8, 9, 8, 7, 12, 7]  # what is alike predicts both of b's first tokens
+    # what is alike predicts both of b's first tokens
+    assert batch.predictors.tolist() == [8, 9, 8, 7, 24, 7]
     assert batch.owners.tolist() == [0, 0, 1, 2, 2, 3]
-    assert [tuple(mask.shape) for mask in batch.masks] == [(8, 8), (4, 12), (3, 11)]
-    assert all(mask[:, :8].all() for mask in batch.masks[1:])
-    assert batch.masks[2][:, 8:].tolist() == [[True, False, False], [True, True, False], [False, False, True]]
-    assert torch.equal(
-        batch.join([torch.tensor([*row.prompt, *sum(row.responses, ())]) for row in rows]), batch.token_ids
-    )
+    assert [tuple(mask.shape) for mask in batch.masks] == [(8, 8), (16, 24), (16, 24)]
+    assert batch.masks[1][:4, :8].all() and batch.masks[2][:3, :8].all()
+    own = batch.masks[2][:3, 8:11]
+    assert own.tolist() == [[True, False, False], [True, True, False], [False, False, True]]
+    texts = [torch.tensor([*row.prompt, *sum(row.responses, ())]) for row in rows]
+    assert torch.equal(batch.join(texts), batch.token_ids)
+    longer = [torch.cat([text, torch.ones(5, dtype=torch.long)]) for text in texts]
+    assert torch.equal(batch.join(longer), batch.token_ids), "what they were filled up with is left out"
     few = [Row(row.id, row.prompt[1:], row.responses) for row in rows]
     assert collate(few).shared == collate(rows[:1]).shared == 0, "seven tokens, or one row, are not worth it"
 
 
 def test_a_batch_stays_within_its_token_budget():
-    rows = [Row(str(n), (1,) * n, ((2,),)) for n in (3, 9, 4, 9, 30, 5)]  # n + 1 tokens each
-    groups = [batch.ids for batch in batches(rows, token_budget=20)]
-    # longest first, each to the smallest: 31 alone although beyond the budget; 10 + 6; 10 + 5 + 4
-    assert groups == [("30",), ("9", "5"), ("9", "4", "3")]
-    two = [batch.ids for batch in batches(rows[:4], token_budget=99, multiple=2)]
-    assert two == [("9", "4"), ("9", "3")], "10 and 10, then 5 and 4, for two workers"
+    # so many times 32 tokens
+    rows = [Row(str(n), (n,) * (32 * n - 1), ((2,),)) for n in (4, 10, 5, 11, 31, 6)]
+    groups = [batch.ids for batch in batches(rows, token_budget=32 * 21)]
+    # longest first, each to the smallest: 31 alone although beyond the budget; 11 + 5 + 4; 10 + 6
+    assert groups == [("31",), ("11", "5", "4"), ("10", "6")]
+    two = [batch.ids for batch in batches(rows[:4], token_budget=32 * 99, multiple=2)]
+    assert two == [("11", "4"), ("10", "5")], "for two workers"
+
+
+def test_a_budget_counts_what_rows_are_filled_up_with():
+    rows = [Row(str(n), (n,) * 16, ((2,),)) for n in range(4)]  # 17 tokens each, 32 positions
+    assert [len(batch.ids) for batch in batches(rows, token_budget=64)] == [2, 2]
+    assert [len(batch.ids) for batch in batches(rows, token_budget=63)] == [1] * 4
 
 
 @settings(deadline=None, max_examples=40)
@@ -85,6 +110,11 @@ def test_every_row_is_in_one_batch(sizes: list[tuple[int, int]], budget: int, mu
     assert len(made) % multiple == 0 or len(made) == len(rows)
     assert sorted(id for batch in made for id in batch.ids) == sorted(row.id for row in rows)
     assert all(batch.token_ids.numel() <= budget or len(batch.ids) == 1 for batch in made)
+
+
+@pytest.mark.parametrize(("count", "size"), [(0, 0), (1, 16), (16, 16), (113, 128), (128, 128), (129, 160)])
+def test_short_rows_are_filled_less(count: int, size: int):
+    assert filled(count) == size
 
 
 def test_a_long_prompt_loses_its_oldest_messages():

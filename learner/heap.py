@@ -1,0 +1,28 @@
+"""Memory that is free goes back to the machine. glibc keeps it for the next step, in a heap for each thread, where what lives long lies
+between: after some steps a process held as much free as in use (docs/experiments.md, "The learner's core")."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+M_ARENA_MAX = -8
+"""Of malloc.h."""
+
+
+def share() -> None:
+    """One heap for all threads that are yet to start. Without glibc nothing happens."""
+    if (libc := _libc()) is not None:
+        libc.mallopt(M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Whole free pages, wherever they lie; some hundredths of a second. Without glibc nothing happens."""
+    if (libc := _libc()) is not None:
+        libc.malloc_trim(0)
+
+
+@cache
+def _libc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "malloc_trim") and hasattr(libc, "mallopt") else None
