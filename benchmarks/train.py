@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.pairs import fitting
-from benchmarks.train_job import TASKS, Job, Outcome, Task, write_pairs
+from benchmarks.train_job import TASKS, Job, Outcome, write_pairs
 from benchmarks.train_settings import SETTINGS
 from heliotrope.arithmetic import dtype_here
 from heliotrope.chat import ChatFormat
@@ -34,19 +34,13 @@ MEMORY_KEPT = {
 time: that can take TRL as long as the training does. Ours holds none that are so large."""
 
 
-TOKENS: dict[Task, int] = {"dpo": 2048, "reward": 1792, "kto": 2048, "sft": 2048}
-"""Ours: of a step, so many tokens at once; less would take less memory and more time."""
-
-
 def main() -> None:
     """Measure, and print JSON as the last line."""
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as folder:
         job, trial = prepare(arguments, Path(folder))
         report: dict[str, object] = {
-            task: _task(
-                replace(job, task=task, token_budget=TOKENS[task]), replace(trial, task=task), arguments
-            )
+            task: _task(replace(job, task=task), replace(trial, task=task), arguments)
             for task in arguments.only
         }
     report |= {

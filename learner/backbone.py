@@ -27,7 +27,7 @@ from learner.kernels import TokenLogprobs, laid_words
 from learner.lean import sight, slim, wide_states
 from learner.machine import precision
 from learner.rows import Batch
-from learner.workers import side_by_side, workers_on
+from learner.workers import on_one_thread, side_by_side
 
 States = Float[Tensor, "positions hidden"]
 PerToken = Float[Tensor, "tokens"]
@@ -38,6 +38,8 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 ATTENTION = ("sdpa", "eager")
 """What shared rows were shown to be right with; others may ignore a mask of this shape in silence."""
+MOST_COPIED = 1 << 30
+"""Bytes of matrices that may be there twice."""
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -198,13 +200,17 @@ class Backbone:
                 self._worn = before
 
     @contextmanager
-    def laid_out(self) -> Iterator[None]:
-        """Meanwhile base without an adapter is multiplied faster, by a second copy of its matrices. Making that takes as long as it saves
-        in a dozen rows that run alone."""
-        workers = workers_on(self.device)
-        list(side_by_side(lambda pack: pack.lay(True), self._packed, workers))
-        self._words = laid_words(self._head)
+    def laid_out(self, workers: int) -> Iterator[None]:
+        """Meanwhile the layers that bear adapters, and the head, are multiplied faster while none is on, by a second copy of their
+        matrices, unless that is larger than `MOST_COPIED`. Making it takes as long as it saves in a dozen rows that run alone."""
+        size = self._head.nbytes + sum(pack.matrix.nbytes for pack in self._packed)
+        if size > MOST_COPIED:
+            yield
+            return
         try:
+            for _ in side_by_side(lambda pack: pack.lay(True), self._packed, workers, threads=1):
+                pass
+            self._words = on_one_thread(lambda: laid_words(self._head))
             yield
         finally:
             self._words = []

@@ -1,7 +1,7 @@
 """Forwards of Llama's own modules that pass fewer times over the activations; what they compute is the same.
 
 Only modules of exactly these classes are given them: another model's keep their own, as right, slower, and with attention over a batch
-as one row, in memory that grows as the square of its tokens (dpo.token_budget).
+as one row, in memory that grows as the square of its positions (dpo.token_budget).
 Measured in docs/experiments.md ("The learner's core").
 """
 

@@ -191,6 +191,8 @@ def prepare_ahead(parts: Parts, preferences: list[Teaching]) -> None:
     rows = [lesson.row for lesson in lessons]
     parts.prepared.prepare(parts.backbone, rows, workers=1)  # there is time, and people are being served
     parts.store.record(parts.reward.learn(judgements(preferences), whole_steps=True))
+    if new:
+        heap.give_back()
 
 
 def _shares(preferences: list[Teaching], now: float, config: Config) -> list[float]:

@@ -36,7 +36,7 @@ class Prepared:
 
 
 MANY = 16
-"""Rows for which base's matrices are laid out."""
+"""Rows through all of base for which its matrices are laid out."""
 
 
 class PreparedStore:
@@ -94,7 +94,8 @@ class PreparedStore:
         if not new:
             return
         workers = min(workers, workers_on(backbone.device))
-        with backbone.worn(None), backbone.laid_out() if len(new) >= MANY else nullcontext():
+        many = sum(row.compared for row in new.values()) >= MANY
+        with backbone.worn(None), backbone.laid_out(workers) if many else nullcontext():
             for item in side_by_side(partial(_prepared, backbone), list(new.values()), workers, threads=1):
                 self._add(item)
 
@@ -117,7 +118,8 @@ def _prepared(backbone: Backbone, row: Row) -> Prepared:
     unasked = outputs.new_full((len(batch.tokens),), torch.nan, dtype=torch.float32)
     logprobs = backbone.token_logprobs(outputs, batch) if row.compared else unasked
     states.pop(0, None)  # words by their numbers, sooner looked up again than kept
-    return Prepared(row, states, sum_by_response(logprobs, batch), logprobs)
+    kept = {layer: entering[: len(row)].clone() for layer, entering in states.items()}  # without fillers
+    return Prepared(row, kept, sum_by_response(logprobs, batch), logprobs)
 
 
 @torch.no_grad()

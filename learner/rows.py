@@ -3,7 +3,7 @@
 Each response sees the prompt and itself, never another response: its position ids go on from the prompt's
 end and a mask hides the rest. The prompt is then computed once for a pair instead of twice, and what all prompts of a
 batch begin with, such as a system message, once for the batch. Rows lie
-one behind the other, each filled up to a multiple of a few positions that see nothing and that nobody sees: people's texts differ so much
+one behind the other, each filled up to a multiple of a few positions that nobody else sees: people's texts differ so much
 in length that padding to the longest would be a third of the work.
 """
 
@@ -50,7 +50,8 @@ WORTH = 8
 
 @dataclass(frozen=True)
 class Batch:
-    """What its rows' prompts begin with, then the rest of each row, as tensors. Indices count positions through the batch."""
+    """What its rows' prompts begin with, then the rest of each row with its fillers, as tensors. Indices count positions through the
+    batch. A filler sees itself alone and predicts nothing."""
 
     rows: tuple[Row, ...]
     shared: int
@@ -90,6 +91,7 @@ class Batch:
         there is a filler."""
         parts = [of_rows[0][: self.shared]]
         for row, values in zip(self.rows, of_rows, strict=True):
+            assert len(values) >= len(row), f"row {row.id} has {len(row)} positions, not {len(values)}"
             own = values[self.shared : len(row)]
             parts += [own, own.new_zeros(filled(len(own)) - len(own), *own.shape[1:])]
         return torch.cat(parts)
@@ -121,7 +123,7 @@ def make_row(
 
 
 def batches(rows: Iterable[Row], token_budget: int, multiple: int = 1) -> list[Batch]:
-    """Rows dealt to batches of nearly equal size with `token_budget` tokens at most, where no single row is longer: few, and a
+    """Rows dealt to batches of nearly equal size with `token_budget` positions at most, where no single row is longer: few, and a
     `multiple` of so many where there are so many rows."""
     longest_first = sorted(rows, key=lambda row: (-len(row), row.id))
     shared = _shared(longest_first)
@@ -138,13 +140,13 @@ def batches(rows: Iterable[Row], token_budget: int, multiple: int = 1) -> list[B
 
 
 def _dealt(sizes: Sequence[int], count: int) -> list[list[int]]:
-    """The place of each to the group that has fewest tokens so far."""
+    """The place of each to the group that has fewest positions so far."""
     groups: list[list[int]] = [[] for _ in range(count)]
-    filled = [(0, number) for number in range(count)]
+    loads = [(0, number) for number in range(count)]
     for place, size in enumerate(sizes):
-        tokens, number = filled[0]
+        load, number = loads[0]
         groups[number].append(place)
-        heapreplace(filled, (tokens + size, number))
+        heapreplace(loads, (load + size, number))
     return groups
 
 
@@ -186,7 +188,10 @@ def collate(rows: Sequence[Row]) -> Batch:
 
 def _size(rows: Sequence[Row]) -> int:
     """Positions of their batch."""
-    shared = _shared(rows)
+    return _positions(rows, _shared(rows))
+
+
+def _positions(rows: Sequence[Row], shared: int) -> int:
     return shared + sum(filled(len(row) - shared) for row in rows)
 
 
@@ -196,7 +201,7 @@ def _shared(rows: Sequence[Row]) -> int:
         return 0
     places = zip(*(row.prompt for row in rows), strict=False)
     count = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, places))
-    return count if count >= WORTH else 0
+    return count if count >= WORTH and _positions(rows, count) < _positions(rows, 0) else 0
 
 
 def _visible(segments: Sequence[int], fill: int = 0) -> Bool[Tensor, "seq seq"]:

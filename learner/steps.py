@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from learner.kernels.fill import filled
 from learner.rows import Batch, Row, batches
 from learner.workers import side_by_side, workers_on
 
@@ -46,9 +47,9 @@ def optimiser(parameters: Sequence[nn.Parameter], learning_rate: float) -> torch
 
 
 def cut(rows: Sequence[Row], token_budget: int, device: torch.device) -> tuple[list[Batch], int]:
-    """Batches, and how many of them go side by side: together they have `token_budget` tokens at most, where no single row is
+    """Batches, and how many of them go side by side: together they have `token_budget` positions at most, where no single row is
     longer."""
-    longest = max(map(len, rows), default=1)
+    longest = max((filled(len(row)) for row in rows), default=1)
     workers = max(1, min(workers_on(device), token_budget // longest))
     return batches(rows, token_budget // workers, workers), workers
 

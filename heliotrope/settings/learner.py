@@ -74,7 +74,7 @@ class Dpo(Section):
     epochs: int = Field(default=1, ge=1, le=100)
     """Passes over the window."""
     token_budget: int = Field(default=2048, ge=64)
-    """Tokens that are under way at once, shared out between threads; there is no padding."""
+    """Positions that are under way at once, shared out between threads: tokens, and a few that each row is filled up with."""
     batch_pairs: int = Field(default=8, ge=1)
     """Pairs of one optimiser step."""
     grad_clip: float = Field(default=1.0, gt=0)

@@ -10,11 +10,12 @@ import pytest
 from learner import heap
 
 PROGRAM = """
+import os
 from pathlib import Path
 from learner import heap
 
 def resident():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 heap.share()
 pieces = [bytearray(100_000) for _ in range(1000)]

@@ -60,26 +60,34 @@ def test_rows_lie_one_behind_the_other():
 
 
 def test_what_all_prompts_begin_with_is_there_once():
-    alike = tuple(range(1, 9))
-    rows = [Row("a", (*alike, 10), ((20, 21), (30,))), Row("b", alike, ((50, 51), (60,)))]
+    alike = tuple(range(1, 17))
+    rows = [Row("a", (*alike, 20), ((21, 22), (30,))), Row("b", alike, ((50, 51), (60,)))]
     batch = collate(rows)
-    assert batch.shared == 8
-    assert batch.token_ids.tolist() == [*alike, 10, 20, 21, 30, *[0] * 12, 50, 51, 60, *[0] * 13]
-    assert batch.positions.tolist() == [*range(8), 8, 9, 10, 9, *[0] * 12, 8, 9, 8, *[0] * 13]
-    assert batch.targets.tolist() == [20, 21, 30, 50, 51, 60]
+    assert batch.shared == 16
+    assert batch.token_ids.tolist() == [*alike, 20, 21, 22, 30, *[0] * 12, 50, 51, 60, *[0] * 13]
+    assert batch.positions.tolist() == [*range(16), 16, 17, 18, 17, *[0] * 12, 16, 17, 16, *[0] * 13]
+    assert batch.targets.tolist() == [21, 22, 30, 50, 51, 60]
     # what is alike predicts both of b's first tokens
-    assert batch.predictors.tolist() == [8, 9, 8, 7, 24, 7]
+    assert batch.predictors.tolist() == [16, 17, 16, 15, 32, 15]
     assert batch.owners.tolist() == [0, 0, 1, 2, 2, 3]
-    assert [tuple(mask.shape) for mask in batch.masks] == [(8, 8), (16, 24), (16, 24)]
-    assert batch.masks[1][:4, :8].all() and batch.masks[2][:3, :8].all()
-    own = batch.masks[2][:3, 8:11]
+    assert [tuple(mask.shape) for mask in batch.masks] == [(16, 16), (16, 32), (16, 32)]
+    assert batch.masks[1][:4, :16].all() and batch.masks[2][:3, :16].all()
+    own = batch.masks[2][:3, 16:19]
     assert own.tolist() == [[True, False, False], [True, True, False], [False, False, True]]
     texts = [torch.tensor([*row.prompt, *sum(row.responses, ())]) for row in rows]
     assert torch.equal(batch.join(texts), batch.token_ids)
     longer = [torch.cat([text, torch.ones(5, dtype=torch.long)]) for text in texts]
     assert torch.equal(batch.join(longer), batch.token_ids), "what they were filled up with is left out"
-    few = [Row(row.id, row.prompt[1:], row.responses) for row in rows]
-    assert collate(few).shared == collate(rows[:1]).shared == 0, "seven tokens, or one row, are not worth it"
+    with pytest.raises(AssertionError, match="row b has 19 positions, not 18"):
+        batch.join([texts[0], texts[1][:-1]])
+
+
+@pytest.mark.parametrize(("alike", "own", "shared"), [(7, 25, 0), (8, 24, 0), (8, 25, 8)])
+def test_what_is_alike_is_shared_where_that_is_less_work(alike: int, own: int, shared: int):
+    # apart, 32 positions are filled up to 32 and 33 up to 48; with 8 shared 24 and 25 are both 32
+    rows = [Row(str(n), (*range(1, alike + 1), 90 + n), ((2,) * (own - 1),)) for n in range(3)]
+    assert collate(rows).shared == shared
+    assert collate(rows[:1]).shared == 0, "one row shares nothing"
 
 
 def test_a_batch_stays_within_its_token_budget():
