@@ -75,7 +75,7 @@ class Side:
             works, workers = reward_works(self.backbone, store, self.net, part, self.token_budget)
             with self.backbone.worn(REWARD):
                 taken = step(self.net.adam, works, workers, rate)
-            heap.give_back()
+            heap.give_back_after(number)
             losses.append(taken.loss if taken.finite else nan)
         return sum(losses) / len(losses), tuple(row.id for row in rows)
 

@@ -36,3 +36,11 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heap, "_libc", lambda: None)
     heap.share()
     heap.give_back()
+
+
+def test_steps_after_which_it_goes_back_become_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    when = list[int]()
+    for number in range(1, 20):
+        monkeypatch.setattr(heap, "give_back", lambda number=number: when.append(number))
+        heap.give_back_after(number)
+    assert when == [1, 2, 4, 8, 16]
