@@ -36,8 +36,6 @@ class Job:
     alpha: float = 32.0
     batch: int = 8
     max_tokens: int = 512
-    token_budget: int = 0
-    """Of our steps; 0: as it is when nothing is configured."""
     learning_rate: float = 1e-4
     device: str = "cpu"
     threads: int = 0

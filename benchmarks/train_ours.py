@@ -45,7 +45,6 @@ class Side:
         shape = LoraShape(rank=job.rank, alpha=job.alpha)
         self.backbone = Backbone.load(Path(job.model), shape, getattr(torch, job.dtype), adapters)
         self.net: RewardNet | None = None
-        self.token_budget = job.token_budget or RewardSettings.token_budget
 
     def preferences(self, file: str) -> list[Preference]:
         """Tokenise the pairs of a file."""
@@ -72,7 +71,7 @@ class Side:
         plan = [rows[i : i + count] for i in range(0, len(rows), count)]
         for number, part in enumerate(plan, 1):
             rate = self.job.learning_rate * schedule(number, len(plan))
-            works, workers = reward_works(self.backbone, store, self.net, part, self.token_budget)
+            works, workers = reward_works(self.backbone, store, self.net, part, RewardSettings.token_budget)
             with self.backbone.worn(REWARD):
                 taken = step(self.net.adam, works, workers, rate)
             heap.give_back_after(number)
@@ -102,7 +101,6 @@ def policy_settings(job: Job) -> DpoSettings:
     return DpoSettings(
         learning_rate=job.learning_rate,
         batch_pairs=job.batch * (2 if job.task == "kto" else 1),
-        token_budget=job.token_budget or DpoSettings.token_budget,
         max_tokens=1 << 20,
     )
 
@@ -159,7 +157,7 @@ def _accuracy(side: Side) -> float:
 def _reward_accuracy(side: Side, unseen: Sequence[Preference]) -> float:
     assert side.net is not None
     right = 0
-    for batch in batches(rows_of(unseen, 1 << 20)[0], side.token_budget):
+    for batch in batches(rows_of(unseen, 1 << 20)[0], RewardSettings.token_budget):
         rewards = side.net.rewards(batch, side.backbone.lower(batch)).view(-1, 2)
         right += int((rewards[:, 0] > rewards[:, 1]).sum())
     return right / len(unseen)

@@ -134,7 +134,7 @@ def batches(rows: Iterable[Row], token_budget: int, multiple: int = 1) -> list[B
         fewest = ceil(fewest / multiple) * multiple
         groups = _dealt(sizes, min(fewest, len(sizes)))
         made = [[longest_first[i] for i in group] for group in groups]
-        if all(len(group) == 1 or _size(group) <= token_budget for group in made):
+        if all(len(group) == 1 or _positions(group, _shared(group)) <= token_budget for group in made):
             return list(map(collate, made))
         fewest += max(1, fewest // 8)
 
@@ -186,12 +186,8 @@ def collate(rows: Sequence[Row]) -> Batch:
     )
 
 
-def _size(rows: Sequence[Row]) -> int:
-    """Positions of their batch."""
-    return _positions(rows, _shared(rows))
-
-
 def _positions(rows: Sequence[Row], shared: int) -> int:
+    """Of their batch, if so many tokens are shared."""
     return shared + sum(filled(len(row) - shared) for row in rows)
 
 

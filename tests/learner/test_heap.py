@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 
@@ -33,9 +34,13 @@ def test_what_lies_free_between_what_is_kept_goes_back() -> None:
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heap, "_libc", lambda: None)
-    heap.share()
-    heap.give_back()
+    heap._libc.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(ctypes, "CDLL", lambda _: object())
+        assert heap._libc() is None
+        heap.share()
+        heap.give_back()
+    heap._libc.cache_clear()
 
 
 def test_steps_after_which_it_goes_back_become_rare(monkeypatch: pytest.MonkeyPatch) -> None:
