@@ -20,7 +20,6 @@ from benchmarks.train_job import peak_gb
 from feedback.examples import Preference
 from heliotrope.chat import ChatFormat
 from heliotrope.config import Config, load
-from learner import heap
 from learner.backbone import Backbone
 from learner.dpo import ADAPTER, DpoSettings, train_policy
 from learner.parts import PARENT
@@ -33,7 +32,6 @@ Side = Literal["one", "all"]
 
 def train(side: Side, config: Config, examples: list[Preference]) -> None:
     """One update of the policy; of all also one of the reward model, which stays."""
-    heap.share()
     everybody = side == "all"
     adapters = (ADAPTER, PARENT, REWARD) if everybody else (ADAPTER,)
     backbone = Backbone.configured(config, adapters)

@@ -17,7 +17,6 @@ from pathlib import Path
 from benchmarks.pairs import fitting, preference
 from heliotrope.chat import ChatFormat
 from heliotrope.config import load
-from learner import heap
 from learner.backbone import Backbone
 from learner.courtesy import give_way, most_people
 from learner.dpo import ADAPTER, DpoSettings, Progress, train_policy
@@ -37,7 +36,6 @@ def main() -> None:
     os.nice(config.learner.nice)
     chat = ChatFormat.load(config.model.folder, config.model.system_prompt)
     chosen = [preference(pair, chat) for pair in islice(fitting(Path(sys.argv[1]), chat, LONGEST), PAIRS)]
-    heap.share()
     backbone = Backbone.configured(config, (ADAPTER,))
     serving = Sampler(sys.argv[2])
     settings, store = replace(DpoSettings.of(config), batch_pairs=STEP), PreparedStore()

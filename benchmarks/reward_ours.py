@@ -11,8 +11,9 @@ from pathlib import Path
 from benchmarks.pairs import Pair, preference
 from benchmarks.reward_states import KeptStates
 from heliotrope.chat import ChatFormat
-from learner.backbone import Backbone, LoraShape, Reach
+from learner.backbone import Backbone
 from learner.examples import rows_of
+from learner.lora import LoraShape, Reach
 from learner.reward import RewardModel, RewardSettings
 from learner.reward_net import REWARD
 

@@ -22,10 +22,11 @@ from benchmarks.train_losses import reward_works
 from feedback.examples import Demonstration, Preference, Thumb
 from heliotrope.chat import ChatFormat
 from learner import heap
-from learner.backbone import Backbone, LoraShape
+from learner.backbone import Backbone
 from learner.dpo import ADAPTER, DpoSettings, evaluate, train_policy
 from learner.examples import rows_of
 from learner.lessons import lessons_of
+from learner.lora import LoraShape
 from learner.prepared import PreparedStore
 from learner.reward import RewardSettings
 from learner.reward_net import REWARD, RewardNet
@@ -118,7 +119,6 @@ def held_out_accuracy(job: Job, folder: Path) -> float:
 def main() -> None:
     """Train, then print the outcome as JSON on the last line."""
     job = Job.loads(sys.argv[1])
-    heap.share()
     if job.threads:
         torch.set_num_threads(job.threads)
     torch.set_default_device(job.device)

@@ -96,7 +96,7 @@ def _trainer(job: Job, tokenizer: Any, texts: list[dict[str, Any]], model: Any =
     from datasets import Dataset
     from peft import LoraConfig
 
-    from learner.backbone import TARGETS, start_afresh
+    from learner.lora import TARGETS, start_afresh
 
     lora = LoraConfig(
         r=job.rank,

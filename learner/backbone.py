@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
@@ -24,10 +23,11 @@ from transformers import AutoModelForCausalLM
 from heliotrope.config import Config
 from heliotrope.errors import ModelError, TamperedAdapter
 from learner.kernels import TokenLogprobs, laid_words
-from learner.lean import sight, slim, wide_states
+from learner.lean import sight, slim, turns, wide_states
+from learner.lora import LoraShape, Reach, lora_config, start_afresh, written
 from learner.machine import precision
 from learner.rows import Batch
-from learner.workers import on_one_thread, side_by_side
+from learner.workers import on_one_thread, side_by_side, workers_on
 
 States = Float[Tensor, "positions hidden"]
 PerToken = Float[Tensor, "tokens"]
@@ -40,31 +40,6 @@ ATTENTION = ("sdpa", "eager")
 """What shared rows were shown to be right with; others may ignore a mask of this shape in silence."""
 MOST_COPIED = 1 << 30
 """Bytes of matrices that may be there twice."""
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-@dataclass(frozen=True)
-class LoraShape:
-    """What an adapter covers: the update is (alpha / rank) B A on `targets` of the layers from `first_layer`, unless it has a
-    `Reach` of its own."""
-
-    rank: int = 16
-    alpha: float = 32.0
-    first_layer: int = 0
-    targets: tuple[str, ...] = TARGETS
-
-
-@dataclass(frozen=True)
-class Reach:
-    """`layers` layers up to the share `depth` of the base, after which the adapter's output is read."""
-
-    layers: int
-    depth: float = 1.0
-
-    def of(self, count: int) -> range:
-        """The layers themselves, of a base that has `count`."""
-        end = max(1, round(self.depth * count))
-        return range(max(0, end - self.layers), end)
 
 
 class Backbone:
@@ -88,10 +63,10 @@ class Backbone:
         self._head: Tensor = model.get_output_embeddings().weight
         self._words = list[Tensor | None]()
         self._model: PeftModel = get_peft_model(
-            model, self._lora_config(adapters[0]), adapter_name=adapters[0]
+            model, lora_config(shape, self._layers[adapters[0]]), adapter_name=adapters[0]
         )
         for adapter in adapters[1:]:
-            self._model.add_adapter(adapter, self._lora_config(adapter))
+            self._model.add_adapter(adapter, lora_config(shape, self._layers[adapter]))
         self.adapters = tuple(adapters)
         self._worn: tuple[str | None, ...] = ()
         self._packed = slim(self._model)
@@ -262,7 +237,8 @@ class Backbone:
         folder.mkdir(parents=True, exist_ok=True)
         data = self._serialised(adapter)
         (folder / WEIGHTS).write_bytes(data)
-        (folder / CONFIG).write_text(json.dumps(self._config(adapter), indent=2, sort_keys=True) + "\n")
+        config = written(self._model.peft_config[adapter], self.shape, self.name)
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         return sha256(data).hexdigest()
 
     def digest(self, adapter: str) -> str:
@@ -272,31 +248,13 @@ class Backbone:
     def _serialised(self, adapter: str) -> bytes:
         return save(self.state(adapter), metadata={"format": "pt"})
 
-    def _config(self, adapter: str) -> dict[str, Any]:
-        keep = ("peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "bias", "layers_to_transform")
-        values = {key: self._model.peft_config[adapter].to_dict()[key] for key in keep}
-        return values | {
-            "base_model_name_or_path": self.name,
-            "target_modules": list(self.shape.targets),
-            "inference_mode": True,
-        }
-
-    def _lora_config(self, adapter: str) -> LoraConfig:
-        return LoraConfig(
-            r=self.shape.rank,
-            lora_alpha=self.shape.alpha,  # pyright: ignore[reportArgumentType]
-            target_modules=list(self.shape.targets),
-            layers_to_transform=list(self._layers[adapter]),
-            task_type="CAUSAL_LM",
-        )
-
     def _embedded(self, batch: Batch) -> States:
         """What enters the lowest layer. What is added up through the layers is in float32 also where their weights are not."""
         states: Tensor = self._core.embed_tokens(batch.token_ids)
         return states.float() if self._wide else states
 
     def _run(self, states: States, batch: Batch, first: int, end: int) -> States:
-        rotary = self._core.rotary_emb(self._head, batch.positions[None])
+        rotary = turns(self._core.config, self._core.rotary_emb(self._head, batch.positions[None]))
         mask, states = sight(self._core.config, batch, self._head.dtype), states[None]
         for layer in self._core.layers[first:end]:
             states = layer(states, attention_mask=mask, position_embeddings=rotary)
@@ -313,19 +271,11 @@ class Backbone:
         else:
             if self._model.active_adapter != adapter:
                 self._model.set_adapter(adapter)
-            for pack in self._packed:
-                pack.wear(adapter)
+            for _ in side_by_side(
+                lambda pack: pack.wear(adapter), self._packed, workers_on(self.device), threads=1
+            ):
+                pass
             yield
-
-
-@torch.no_grad()
-def start_afresh(parameters: Mapping[str, nn.Parameter], generator: torch.Generator) -> None:
-    """Of an adapter, by PEFT's names. The same order and seed give the same numbers."""
-    for name, parameter in parameters.items():
-        if ".lora_A." in name:
-            nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
-        else:
-            parameter.zero_()
 
 
 def _same(own: Tensor | None, other: Tensor | None) -> bool:

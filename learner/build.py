@@ -14,7 +14,6 @@ from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.errors import ModelError
 from heliotrope.registry import Registry
-from learner import heap
 from learner.backbone import Backbone
 from learner.behaviour import Recorder
 from learner.curves import Curves
@@ -58,12 +57,11 @@ def build(config: Config, progress: Callable[[Progress], None]) -> Parts:
 
 
 def _settle_down(config: Config) -> None:
-    """A good neighbour: niced, with its own share of threads, one heap, and the same arithmetic every time."""
+    """A good neighbour: niced, with its own share of threads, and the same arithmetic every time."""
     device = config.learner.device
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError('learner.device is "cuda", but torch sees no NVIDIA GPU; set it to "cpu"')
     os.nice(config.learner.nice)
-    heap.share()
     if config.learner.threads:
         torch.set_num_threads(config.learner.threads)
     torch.set_default_device(device)

@@ -1,19 +1,10 @@
-"""Memory that is free goes back to the machine. glibc keeps it for the next step, in a heap for each thread, where what lives long lies
-between: after some steps a process held as much free as in use (docs/experiments.md, "The learner's core")."""
+"""Memory that is free goes back to the machine. glibc keeps it for the next step, where what lives long lies between: after some steps a
+process held as much free as in use (docs/experiments.md, "The learner's core")."""
 
 from __future__ import annotations
 
 import ctypes
 from functools import cache
-
-M_ARENA_MAX = -8
-"""Of malloc.h."""
-
-
-def share() -> None:
-    """One heap for all threads that are yet to start. Without glibc nothing happens."""
-    if (libc := _libc()) is not None:
-        libc.mallopt(M_ARENA_MAX, 1)
 
 
 def give_back() -> None:
@@ -31,7 +22,7 @@ def give_back_after(step: int) -> None:
 @cache
 def _libc() -> ctypes.CDLL | None:
     libc = ctypes.CDLL(None)
-    if not (hasattr(libc, "malloc_trim") and hasattr(libc, "mallopt")):
+    if not hasattr(libc, "malloc_trim"):
         return None
-    libc.malloc_trim.argtypes, libc.mallopt.argtypes = [ctypes.c_size_t], [ctypes.c_int, ctypes.c_int]
+    libc.malloc_trim.argtypes = [ctypes.c_size_t]
     return libc

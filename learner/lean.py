@@ -82,6 +82,14 @@ def sight(config: Any, batch: Batch, dtype: torch.dtype) -> Masks | Float[Tensor
     return tuple(_added(mask, dtype) for mask in batch.masks)
 
 
+def turns(config: Any, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every position's angles, [positions, dim/2], once for all layers; other models' own attention gets each twice."""
+    if not _own(config):
+        return rotary
+    cos, sin = (part[0, :, : part.shape[-1] // 2].contiguous() for part in rotary)
+    return cos, sin
+
+
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
@@ -126,9 +134,10 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """Row by row."""
     query, key = (part.out_features // self.head_dim for part in (self.q_proj, self.k_proj))
-    rotary = tuple(part[0, :, : self.head_dim // 2] for part in position_embeddings)
     heads = Heads(query, key, self.head_dim)
-    seen = Attend.apply(self.packed(hidden_states)[0], rotary, heads, self.scaling, attention_mask)
+    seen = Attend.apply(
+        self.packed(hidden_states)[0], position_embeddings, heads, self.scaling, attention_mask
+    )
     return self.o_proj(seen.flatten(1)[None]), None
 
 

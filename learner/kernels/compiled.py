@@ -40,11 +40,12 @@ def norm_back(
     return wanted, None if more is None else narrow
 
 
-def gate(both: Tensor) -> Tensor:
+def gate(both: Tensor, more: int = 0) -> Tensor:
     """See `plain.gate`."""
-    opened = both.new_empty(*both.shape[:-1], both.shape[-1] // 2)
-    _agree(2 * opened.shape[-1], both.shape[-1])
-    loops.gate(_rows(both), _rows(opened))
+    width = both.shape[-1] // 2
+    _agree(2 * width, both.shape[-1])
+    opened = both.new_empty(*both.shape[:-1], width + more)
+    loops.gate(_rows(both), width, _rows(opened))
     return opened
 
 

@@ -63,7 +63,8 @@ class LowRankMlp(torch.autograd.Function):
         *factors: Tensor,
     ) -> Tensor:
         both, first = _forwards(x, matrices[0], biases[0])
-        result, last = _forwards(passes(both).gate(both), matrices[1], biases[1])
+        opened = passes(both).gate(both, more=len(matrices[1][1]))
+        result, last = _forwards_within(opened, matrices[1], biases[1])
         ctx.save_for_backward(x, both, first, last)
         ctx.matrices, ctx.scale, ctx.sizes = matrices, scale, _sizes(factors)
         return result
@@ -131,6 +132,15 @@ def _forwards(x: Tensor, matrices: Matrices, bias: Tensor | None) -> tuple[Tenso
     flat = x.reshape(-1, x.shape[-1])
     narrow = linear(flat, downs)
     return linear(torch.cat([flat, narrow], 1), packed, bias).view(*x.shape[:-1], -1), narrow
+
+
+def _forwards_within(roomy: Tensor, matrices: Matrices, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same of x with room behind it for x A^T."""
+    packed, downs = matrices
+    flat, rank = roomy.view(-1, roomy.shape[-1]), len(downs)
+    narrow = linear(flat[:, :-rank], downs)
+    flat[:, -rank:] = narrow
+    return linear(flat, packed, bias).view(*roomy.shape[:-1], -1), narrow
 
 
 def _backwards(

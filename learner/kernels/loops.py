@@ -70,10 +70,9 @@ def norm_back(grads: Two, normed: Array, weight: Array, factor: Array, made: Two
 
 
 @loop
-def gate(both: Array, opened: Array) -> None:
-    """[rows, 2 width] -> [rows, width]."""
-    count, width = opened.shape
-    for i in range(count):
+def gate(both: Array, width: int, opened: Array) -> None:
+    """[rows, 2 width] -> [rows, width]; each may be the left part of what is wider."""
+    for i in range(len(both)):
         a_row, b_row, to = both[i, :width], both[i, width:], opened[i]
         for j in range(width):
             a = widened(a_row[j])

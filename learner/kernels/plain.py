@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import pad, scaled_dot_product_attention, silu
 
 from learner.kernels.wide import wide
 
@@ -85,10 +85,10 @@ def norm_back(
     return wanted, None if more is None else wanted.to(more)
 
 
-def gate(both: Tensor) -> Tensor:
-    """silu(a) b of [..., a and b]."""
+def gate(both: Tensor, more: int = 0) -> Tensor:
+    """silu(a) b of [..., a and b], with room for so many numbers more behind it."""
     a, b = both.chunk(2, -1)
-    return silu(a).mul_(b)
+    return pad(silu(a).mul_(b), (0, more))
 
 
 def gate_back(both: Tensor, grad: Tensor) -> Tensor:

@@ -14,10 +14,11 @@ from torch.nn.functional import rms_norm
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from heliotrope.errors import ModelError, TamperedAdapter
-from learner.backbone import ATTENTION, Backbone, LoraShape, Reach
+from learner.backbone import ATTENTION, Backbone
 from learner.examples import rows_of
 from learner.kernels import AddNorm, Attend, Gate, Heads, LowRankLinears, LowRankMlp, TokenLogprobs
 from learner.lean import slim
+from learner.lora import LoraShape, Reach
 from learner.rows import Row, collate
 from tests.learner.tiny_llama import VOCABULARY, pairs, tiny_backbone, tiny_model, tokens
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.backbone import Backbone, LoraShape
+from learner.backbone import Backbone
 from learner.dpo import ADAPTER, DpoSettings, train_policy
+from learner.lora import LoraShape
 from learner.prepared import PreparedStore
 from learner.reward import RewardModel
 from learner.reward_net import REWARD

@@ -18,7 +18,6 @@ from learner import heap
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-heap.share()
 pieces = [bytearray(100_000) for _ in range(1000)]
 kept, pieces = pieces[::10], None
 before = resident()
@@ -38,7 +37,6 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(ctypes, "CDLL", lambda _: object())
         assert heap._libc() is None
-        heap.share()
         heap.give_back()
     heap._libc.cache_clear()
 

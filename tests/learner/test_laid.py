@@ -12,8 +12,9 @@ from torch.nn.functional import linear
 
 from learner import backbone as backbone_module
 from learner import packed, prepared
-from learner.backbone import Backbone, LoraShape
+from learner.backbone import Backbone
 from learner.kernels import TokenLogprobs, head, laid, laid_words
+from learner.lora import LoraShape
 from learner.prepared import PreparedStore
 from learner.rows import Row
 from learner.workers import on_one_thread

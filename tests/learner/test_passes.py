@@ -95,6 +95,10 @@ def test_gates(dtype: torch.dtype):
     both, grad = draw(1, 37, 2 * 50, dtype=dtype, times=3), draw(1, 37, 66, dtype=dtype)[..., :50]
     assert_near([compiled.gate(both)], [plain.gate(both.double())])
     assert_near([compiled.gate_back(both, grad)], [plain.gate_back(*doubled(both, grad))])
+    for way in (compiled, plain):
+        roomy = way.gate(both, more=3)
+        assert roomy.shape == (1, 37, 53)
+        assert torch.equal(roomy[..., :50], way.gate(both))
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)

@@ -13,8 +13,9 @@ from safetensors.torch import load, save_file
 
 import learner.reward
 from feedback.examples import Thumb
-from learner.backbone import Backbone, LoraShape, Reach
+from learner.backbone import Backbone
 from learner.examples import Preference, rows_of
+from learner.lora import LoraShape, Reach
 from learner.prepared import PreparedStore
 from learner.reward import RewardModel, RewardSettings
 from learner.reward_net import HEAD, REWARD, pool

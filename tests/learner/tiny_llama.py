@@ -10,7 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from feedback.examples import Preference
-from learner.backbone import Backbone, LoraShape
+from learner.backbone import Backbone
+from learner.lora import LoraShape
 
 VOCABULARY = 96
 

@@ -25,7 +25,8 @@ from trl import (
     SFTTrainer,
 )
 
-from learner.backbone import TARGETS, Backbone
+from learner.backbone import Backbone
+from learner.lora import TARGETS
 from tests.learner.tiny_llama import VOCABULARY, tiny_model
 
 PAD = 0
