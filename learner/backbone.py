@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 from heliotrope.config import Config
 from heliotrope.errors import ModelError, TamperedAdapter
 from learner.kernels import TokenLogprobs, laid_words
-from learner.lean import sight, slim, turns, wide_states
+from learner.lean import Lean
 from learner.lora import LoraShape, Reach, lora_config, start_afresh, written
 from learner.machine import precision
 from learner.rows import Batch
@@ -56,7 +56,6 @@ class Backbone:
         self.shape = shape
         self.name = name
         whole = Reach(layers - shape.first_layer)
-        self._wide = wide_states(model.config)
         self._layers = {a: reach.get(a, whole).of(layers) for a in adapters}
         model.requires_grad_(False)
         self._core: Any = model.model
@@ -67,9 +66,12 @@ class Backbone:
         )
         for adapter in adapters[1:]:
             self._model.add_adapter(adapter, lora_config(shape, self._layers[adapter]))
+        for adapter in adapters:
+            for parameter in self.parameters(adapter).values():
+                parameter.requires_grad_(True)  # PEFT: only those of the one that it has on
         self.adapters = tuple(adapters)
         self._worn: tuple[str | None, ...] = ()
-        self._packed = slim(self._model)
+        self._lean = Lean(self._core)
 
     @classmethod
     def load(
@@ -144,13 +146,13 @@ class Backbone:
         if not first:
             return states
         with self._using(None):
-            return self._run(states, batch, 0, first)
+            return self._lean(states, batch, 0, first)
 
     def upper(self, states: States, batch: Batch, adapter: str | None) -> States:
         """Normed output states after the adapter's last layer, from `lower`'s states; None: of the base after its last."""
         end = self._layers[adapter].stop if adapter else len(self._core.layers)
         with self._using(adapter):
-            return self._core.norm(self._run(states, batch, self.first_layer(adapter), end))
+            return self._core.norm(self._lean(states, batch, self.first_layer(adapter), end))
 
     @torch.no_grad()
     def base(self, batch: Batch, whole: bool = True) -> tuple[dict[int, States], States]:
@@ -159,10 +161,10 @@ class Backbone:
         states, done, entering = self._embedded(batch), 0, {}
         with self._using(None):
             for layer in sorted({self.shape.first_layer, *(span.start for span in self._layers.values())}):
-                states = entering[layer] = self._run(states, batch, done, layer)
+                states = entering[layer] = self._lean(states, batch, done, layer)
                 done = layer
             end = len(self._core.layers) if whole else done
-            return entering, self._core.norm(self._run(states, batch, done, end))
+            return entering, self._core.norm(self._lean(states, batch, done, end))
 
     @contextmanager
     def worn(self, adapter: str | None) -> Iterator[None]:
@@ -176,20 +178,20 @@ class Backbone:
 
     @contextmanager
     def laid_out(self, workers: int) -> Iterator[None]:
-        """Meanwhile the layers that bear adapters, and the head, are multiplied faster while none is on, by a second copy of their
+        """Meanwhile layers and head are multiplied faster while no adapter is on, by a second copy of their
         matrices, unless that is larger than `MOST_COPIED`. Making it takes as long as it saves in a dozen rows that run alone."""
-        size = self._head.nbytes + sum(pack.matrix.nbytes for pack in self._packed)
+        size = self._head.nbytes + sum(pack.matrix.nbytes for pack in self._lean.packed)
         if size > MOST_COPIED:
             yield
             return
         try:
-            for _ in side_by_side(lambda pack: pack.lay(True), self._packed, workers, threads=1):
+            for _ in side_by_side(lambda pack: pack.lay(True), self._lean.packed, workers, threads=1):
                 pass
             self._words = on_one_thread(lambda: laid_words(self._head))
             yield
         finally:
             self._words = []
-            for pack in self._packed:
+            for pack in self._lean.packed:
                 pack.lay(False)
 
     def token_logprobs(self, outputs: States, batch: Batch) -> PerToken:
@@ -251,29 +253,16 @@ class Backbone:
     def _embedded(self, batch: Batch) -> States:
         """What enters the lowest layer. What is added up through the layers is in float32 also where their weights are not."""
         states: Tensor = self._core.embed_tokens(batch.token_ids)
-        return states.float() if self._wide else states
-
-    def _run(self, states: States, batch: Batch, first: int, end: int) -> States:
-        rotary = turns(self._core.config, self._core.rotary_emb(self._head, batch.positions[None]))
-        mask, states = sight(self._core.config, batch, self._head.dtype), states[None]
-        for layer in self._core.layers[first:end]:
-            states = layer(states, attention_mask=mask, position_embeddings=rotary)
-        return states[0]
+        return states.float() if self._lean.wide else states
 
     @contextmanager
     def _using(self, adapter: str | None) -> Iterator[None]:
         if self._worn:
             assert self._worn == (adapter,)
             yield
-        elif adapter is None:
-            with self._model.disable_adapter():
-                yield
         else:
-            if self._model.active_adapter != adapter:
-                self._model.set_adapter(adapter)
-            for _ in side_by_side(
-                lambda pack: pack.wear(adapter), self._packed, workers_on(self.device), threads=1
-            ):
+            workers = workers_on(self.device)
+            for _ in side_by_side(lambda pack: pack.wear(adapter), self._lean.packed, workers, threads=1):
                 pass
             yield
 

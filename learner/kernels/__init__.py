@@ -1,21 +1,25 @@
-"""Autograd functions that know the base is frozen, so they do, and keep, far less.
+"""What knows that the base is frozen, so that it does, and keeps, far less.
 
 Measured in docs/experiments.md ("The learner's core").
 """
 
-from learner.kernels.attention import Attend
+from learner.kernels.attention import Attention, Sight
 from learner.kernels.head import TokenLogprobs, laid_words
-from learner.kernels.layers import AddNorm, Gate, LowRankLinears, LowRankMlp, Matrices
+from learner.kernels.layers import Layer, Layers, Norm, Scale, through
+from learner.kernels.linears import Linears, LowRankLinears
 from learner.kernels.plain import Heads
 
 __all__ = [
-    "AddNorm",
-    "Attend",
-    "Gate",
+    "Attention",
     "Heads",
+    "Layer",
+    "Layers",
+    "Linears",
     "LowRankLinears",
-    "LowRankMlp",
-    "Matrices",
+    "Norm",
+    "Scale",
+    "Sight",
     "TokenLogprobs",
     "laid_words",
+    "through",
 ]

@@ -113,17 +113,18 @@ def _turn_back(slopes: Array, of: int, rotary: Two, to: Array, p: int, h: int) -
 
 
 @loop
-def pull(grad: Array, result: Array, sizes: Array, given: Array) -> None:
-    """grad, result: [positions, heads, dim]; given: [of rows, heads and positions, dim + 2]."""
-    start, at, (_, heads, dim) = 0, 0, grad.shape
+def pull(grad: Array, result: Array, layout: Layout, given: Array) -> None:
+    """grad, result: [positions, heads dim], or wider; given: [of rows, heads and positions, dim + 2]."""
+    (sizes, heads, _), start, at, dim = layout, 0, 0, given.shape[1] - 2
     for r in range(len(sizes)):
         for h in range(heads):
             for p in range(start, start + sizes[r, 0]):
+                g, o = grad[p, h * dim : h * dim + dim], result[p, h * dim : h * dim + dim]
                 total = f32(0.0)
                 for j in range(dim):
-                    total += widened(grad[p, h, j]) * widened(result[p, h, j])
+                    total += widened(g[j]) * widened(o[j])
                 for j in range(dim):
-                    given[at, j] = grad[p, h, j]
+                    given[at, j] = g[j]
                 put(given, (at, dim), -total)
                 put(given, (at, dim + 1), -total - widened(given[at, dim]))
                 at += 1

@@ -15,36 +15,37 @@ from learner.kernels import attention_loops, loops
 from learner.kernels.plain import Layout, Parts, Rotary, Tally
 
 
-def add_norm(x: Tensor, more: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def add_norm(
+    x: Tensor, more: Tensor | None, weight: Tensor, eps: float, room: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
     """See `plain.add_norm`."""
     _agree((x if more is None else more).shape, x.shape)
-    _agree(weight.shape, x.shape[-1:])
+    _agree(weight.shape, x.shape[1:])
     states = x if more is None else x.new_empty(x.shape)
-    normed = x.new_empty(x.shape, dtype=weight.dtype)
-    factor = x.new_empty(*x.shape[:-1], 1, dtype=torch.float32)
-    made = (_rows(states), _rows(normed), _raw(factor.view(-1)))
+    normed = x.new_empty(len(x), len(weight) + room, dtype=weight.dtype)
+    factor = x.new_empty(len(x), dtype=torch.float32)
+    made = (_rows(states), _rows(normed), _raw(factor))
     loops.add_norm(_rows(x), None if more is None else _rows(more), _raw(weight), np.float32(eps), made)
     return states, normed, factor
 
 
 def norm_back(
-    given: Tensor, grad: Tensor, normed: Tensor, weight: Tensor, factor: Tensor, more: torch.dtype | None
-) -> tuple[Tensor, Tensor | None]:
+    given: Tensor, grad: Tensor, normed: Tensor, weight: Tensor, factor: Tensor, more: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """See `plain.norm_back`."""
-    _agree(given.shape, grad.shape, normed.shape)
-    _agree((*factor.shape[:-1], len(weight)), given.shape)
+    _agree(given.shape, grad.shape, normed.shape, (len(factor), len(weight)))
     wanted = given.new_empty(given.shape)
-    narrow = wanted if more is None else wanted.new_empty(wanted.shape, dtype=more)
-    of = (_rows(normed), _raw(weight), _raw(factor.view(-1)))
+    narrow = wanted if more == wanted.dtype else wanted.new_empty(wanted.shape, dtype=more)
+    of = (_rows(normed), _raw(weight), _raw(factor))
     loops.norm_back((_rows(given), _rows(grad)), *of, (_rows(wanted), _rows(narrow)))
-    return wanted, None if more is None else narrow
+    return wanted, narrow
 
 
-def gate(both: Tensor, more: int = 0) -> Tensor:
+def gate(both: Tensor, room: int = 0) -> Tensor:
     """See `plain.gate`."""
-    width = both.shape[-1] // 2
-    _agree(2 * width, both.shape[-1])
-    opened = both.new_empty(*both.shape[:-1], width + more)
+    width = both.shape[1] // 2
+    _agree(2 * width, both.shape[1])
+    opened = both.new_empty(len(both), width + room)
     loops.gate(_rows(both), width, _rows(opened))
     return opened
 
@@ -52,7 +53,7 @@ def gate(both: Tensor, more: int = 0) -> Tensor:
 def gate_back(both: Tensor, grad: Tensor) -> Tensor:
     """See `plain.gate_back`."""
     bent = both.new_empty(both.shape)
-    _agree((*grad.shape[:-1], 2 * grad.shape[-1]), both.shape)
+    _agree((len(grad), 2 * grad.shape[1]), both.shape)
     loops.gate_back(_rows(both), _rows(grad), _rows(bent))
     return bent
 
@@ -88,9 +89,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple
 def pulled(grad: Tensor, result: Tensor, layout: Layout) -> Tensor:
     """See `plain.pulled`."""
     heads, wider = layout.heads, layout.heads.dim + 2
-    _agree(grad.shape, result.shape, (sum(seq for seq, _ in layout.sizes), heads.queries, heads.dim))
+    _agree(grad.shape, result.shape, (sum(seq for seq, _ in layout.sizes), heads.queries * heads.dim))
     given = grad.new_empty(len(grad) * heads.queries * wider)
-    attention_loops.pull(_raw(grad), _raw(result), _sizes(layout)[0], _raw(given.view(-1, wider)))
+    attention_loops.pull(_rows(grad), _rows(result), _sizes(layout), _raw(given.view(-1, wider)))
     return given
 
 
@@ -132,13 +133,12 @@ def _angles(rotary: Rotary, layout: Layout, positions: int) -> tuple[Any, Any]:
 
 
 def _rows(x: Tensor) -> Any:
-    """[..., width] as [rows, width], or wider where it is the left part of a matrix: a copy would be one more pass."""
-    flat = x.reshape(-1, x.shape[-1])
-    count, step = len(flat), flat.stride(0)
-    left = step > flat.shape[1] and flat.stride(1) == 1 and not flat.storage_offset()
-    if left and count * step * flat.itemsize <= flat.untyped_storage().nbytes():
-        flat = flat.as_strided((count, step), (step, 1))
-    return _raw(flat)
+    """[rows, width], or wider where it is the left part of a matrix: a copy would be one more pass."""
+    count, step = len(x), x.stride(0)
+    left = step > x.shape[1] and x.stride(1) == 1 and not x.storage_offset()
+    if left and count * step * x.itemsize <= x.untyped_storage().nbytes():
+        x = x.as_strided((count, step), (step, 1))
+    return _raw(x)
 
 
 def _halves(product: Tensor, layout: Layout) -> Any:

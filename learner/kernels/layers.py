@@ -1,166 +1,146 @@
-"""A layer's linears, norm and gate."""
+"""Layers of Llama, one after the other, with their gradients: one autograd function for all that an adapter covers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
+from learner.kernels.attention import Attention, Seen, Sight
+from learner.kernels.linears import Linears
 from learner.kernels.passes import passes
 
-Matrices = tuple[Tensor, Tensor]
-"""P of `LowRankLinears`, and every A of its input one above the other."""
+
+class Scale(NamedTuple):
+    """A norm's: w, frozen and nowhere 0, and eps."""
+
+    weight: Tensor
+    eps: float
 
 
-class LowRankLinears(torch.autograd.Function):
-    """x W_i^T + c_i + s (x A_i^T) B_i^T for several i of one x, with W and c frozen: one product of [x | x A^T] and P^T, where P
-    has the W_i one above the other and beside them s B_i, each in the columns of its own A_i.
+class Kept(NamedTuple):
+    """What a layer keeps for its gradients: each normed input with its one number a position, what attention gave, and a and b of the
+    gate, whose product is made again."""
 
-    PEFT passes three more times over every activation. In bfloat16 one product, rounded once, keeps a small update: merged into W, or
-    added to what has been rounded, most of it would be lost. Backwards the same P gives g_i W_i summed up, and s g_i B_i, at once.
-    Both matrices are made by whoever trains (`learner/packed.py`), in the precision of x, and not watched: until backward they must stay as they are.
-    What A and B get is their gradient. Hu et al. 2021, LoRA, arXiv 2106.09685, eq. 3.
-    Shapes: x [..., in], P [sum of out, in + sum of ranks], all A [sum of ranks, in], c [sum of out] or None; of each i in turn A [rank, in],
-    B [out, rank] -> [..., sum of out].
-    """
+    normed: Tensor
+    factor: Tensor
+    seen: Seen
+    mixed: Tensor
+    normed_again: Tensor
+    factor_again: Tensor
+    both: Tensor
+    narrow: Tensor
+    """The last linear's x A^T."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """h + attention(norm(h)), then h + mlp(norm(h)) with the mlp silu(a) b through a last linear (Shazeer 2020, SwiGLU, arXiv 2002.05202,
+    eq. 5). h is the sum of two: what was added up so far, and what the layer before has to add to it, unless that is None."""
+
+    norms: tuple[Scale, Scale]
+    linears: tuple[Linears, Linears, Linears, Linears]
+    """Of queries, keys and values; of what attention gives; of a and b; of the gate's product."""
+    attention: Attention
+
+    def forwards(self, states: Tensor, more: Tensor | None, sight: Sight) -> tuple[Tensor, Tensor, Kept]:
+        """The two to be added up, and what is kept; every one [positions, numbers]."""
+        (first, second), (qkv, out, up, down) = self.norms, self.linears
+        way = passes(first.weight)
+        states, normed, factor = way.add_norm(states, more, *first, room=qkv.room)
+        mixed, seen = self.attention.forwards(qkv.forwards(normed), sight, out.room)
+        states, again, factor_again = way.add_norm(states, out.forwards(mixed), *second, room=up.room)
+        both = up.forwards(again)
+        opened = way.gate(both, down.room)
+        result, narrow = down.forwards(opened), down.parted(opened)[1].clone()
+        return states, result, Kept(normed, factor, seen, mixed, again, factor_again, both, narrow)
+
+    def backwards(
+        self, given: Tensor, more: Tensor, kept: Kept, sight: Sight, wanted: bool
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The gradients on `forwards`' two inputs, if they are wanted, and on each A and B in turn, from those on its two results."""
+        (first, second), (qkv, out, up, down) = self.norms, self.linears
+        way = passes(first.weight)
+        grad, of_down = down.backwards(more, way.gate(kept.both), kept.narrow)
+        x, narrow = up.parted(kept.normed_again)
+        grad, of_up = up.backwards(way.gate_back(kept.both, grad), x, narrow)
+        given, more = way.norm_back(given, grad, x, second.weight, kept.factor_again, more.dtype)
+        x, narrow = out.parted(kept.mixed)
+        grad, of_out = out.backwards(more, x, narrow)
+        grad = self.attention.backwards(grad, x, kept.seen, sight)
+        x, narrow = qkv.parted(kept.normed)
+        grad, of_qkv = qkv.backwards(grad, x, narrow, wanted)
+        if wanted:
+            given, more = way.norm_back(given, grad, x, first.weight, kept.factor, more.dtype)
+        return given, more, [*of_qkv, *of_out, *of_up, *of_down]
+
+
+class Layers(torch.autograd.Function):
+    """What layers one after the other make of the states, [positions, hidden]. factors: A and B of each linear of each layer in turn."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, matrices: Matrices, bias: Tensor | None, scale: float, *factors: Tensor
-    ) -> Tensor:
-        result, narrow = _forwards(x, matrices, bias)
-        ctx.save_for_backward(x, narrow)
-        ctx.matrices, ctx.scale, ctx.sizes = matrices, scale, _sizes(factors)
-        return result
+    def forward(ctx: Any, states: Tensor, layers: Sequence[Layer], sight: Sight, *factors: Tensor) -> Tensor:
+        ctx.layers, ctx.sight, ctx.kept, ctx.narrow = (
+            layers,
+            sight,
+            list[Kept](),
+            layers[0].norms[0].weight.dtype,
+        )
+        return through(layers, states, sight, ctx.kept)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        x, narrow = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[0]
-        grad_x, of_factors = _backwards(grads[0], x, narrow, ctx.matrices, ctx.scale, ctx.sizes, wanted)
-        return grad_x, None, None, None, *of_factors
+        given, more, factors = grads[0], grads[0].to(ctx.narrow), list[list[Tensor]]()
+        for number in reversed(range(len(ctx.layers))):
+            wanted = number > 0 or ctx.needs_input_grad[0]
+            layer, kept = ctx.layers[number], ctx.kept[number]
+            given, more, own = layer.backwards(given, more, kept, ctx.sight, wanted)
+            factors.append(own)
+        of_states = given if ctx.needs_input_grad[0] else None
+        return of_states, None, None, *(factor for own in reversed(factors) for factor in own)
 
 
-class LowRankMlp(torch.autograd.Function):
-    """(silu(a) b) through the last of three linears, with a and b of the first two: `LowRankLinears` twice, between them `Gate`.
-
-    Of the widest activations of a layer a and b are kept; their product is made again. matrices, biases: of the first two
-    linears, and of the last. [..., in] -> [..., in].
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        matrices: tuple[Matrices, Matrices],
-        biases: tuple[Tensor | None, Tensor | None],
-        scale: float,
-        *factors: Tensor,
-    ) -> Tensor:
-        both, first = _forwards(x, matrices[0], biases[0])
-        opened = passes(both).gate(both, more=len(matrices[1][1]))
-        result, last = _forwards_within(opened, matrices[1], biases[1])
-        ctx.save_for_backward(x, both, first, last)
-        ctx.matrices, ctx.scale, ctx.sizes = matrices, scale, _sizes(factors)
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        x, both, first, last = ctx.saved_tensors
-        way, scale, sizes = passes(both), ctx.scale, ctx.sizes
-        grad, of_last = _backwards(grads[0], way.gate(both), last, ctx.matrices[1], scale, sizes[2:])
-        bent = way.gate_back(both, grad)
-        grad_x, of_first = _backwards(bent, x, first, ctx.matrices[0], scale, sizes[:2])
-        return grad_x, None, None, None, *of_first, *of_last
+def through(layers: Iterable[Layer], states: Tensor, sight: Sight, kept: list[Kept] | None = None) -> Tensor:
+    """The same without gradients, and what these want to know, into `kept`."""
+    more: Tensor | None = None
+    for layer in layers:
+        states, more, own = layer.forwards(states, more, sight)
+        if kept is not None:
+            kept.append(own)
+    return states if more is None else _sum(states, more)
 
 
-class AddNorm(torch.autograd.Function):
-    """x + m, if there is an m, and of that w x / sqrt(mean(x^2) + eps), with w frozen and nowhere 0, in w's precision; keeps the latter,
-    which the product after it keeps as well, and one number a position. [..., hidden] -> twice [..., hidden].
+class Norm(torch.autograd.Function):
+    """w x / sqrt(mean(x^2) + eps) in w's precision; keeps that, which the product after it keeps as well, and one number a position.
+    [..., hidden] -> [..., hidden].
 
     Zhang and Sennrich 2019, arXiv 1910.07467, eq. 4. With r = 1 / sqrt(mean(x^2) + eps), n the width and y what it gives, the
     gradient is r (g w - (y / w) (g . y) / n).
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, more: Tensor | None, weight: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor]:
-        states, normed, ctx.factor = passes(weight).add_norm(x, more, weight, eps)
-        ctx.more = None if more is None else more.dtype
-        ctx.save_for_backward(normed, weight)
-        return states, normed
+    def forward(ctx: Any, x: Tensor, scale: Scale) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        _, normed, ctx.factor = passes(scale.weight).add_norm(flat, None, *scale)
+        ctx.save_for_backward(normed, scale.weight)
+        ctx.precision = x.dtype
+        return normed.view(x.shape)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
         normed, weight = ctx.saved_tensors
-        return *passes(weight).norm_back(*grads, normed, weight, ctx.factor, ctx.more), None, None
+        nothing = normed.new_zeros(normed.shape, dtype=ctx.precision)
+        grad = grads[0].reshape(normed.shape)
+        wanted, _ = passes(weight).norm_back(nothing, grad, normed, weight, ctx.factor, ctx.precision)
+        return wanted.view(grads[0].shape), None
 
 
-class Gate(torch.autograd.Function):
-    """silu(a) b, of which a and b alone are kept. [..., a and b] -> [...]. Shazeer 2020, arXiv 2002.05202, eq. 5 (SwiGLU)."""
-
-    @staticmethod
-    def forward(ctx: Any, both: Tensor) -> Tensor:
-        ctx.save_for_backward(both)
-        result: Tensor = passes(both).gate(both)
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> Tensor:
-        (both,) = ctx.saved_tensors
-        result: Tensor = passes(both).gate_back(both, grads[0])
-        return result
-
-
-def _sizes(factors: Sequence[Tensor]) -> list[int]:
-    """What each linear gives, of its A and B in turn."""
-    return [len(up) for up in factors[1::2]]
-
-
-def _forwards(x: Tensor, matrices: Matrices, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What the linears make of x, side by side, and x A^T [positions, sum of ranks]."""
-    packed, downs = matrices
-    flat = x.reshape(-1, x.shape[-1])
-    narrow = linear(flat, downs)
-    return linear(torch.cat([flat, narrow], 1), packed, bias).view(*x.shape[:-1], -1), narrow
-
-
-def _forwards_within(roomy: Tensor, matrices: Matrices, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The same of x with room behind it for x A^T."""
-    packed, downs = matrices
-    flat, rank = roomy.view(-1, roomy.shape[-1]), len(downs)
-    narrow = linear(flat[:, :-rank], downs)
-    flat[:, -rank:] = narrow
-    return linear(flat, packed, bias).view(*roomy.shape[:-1], -1), narrow
-
-
-def _backwards(
-    grad: Tensor,
-    x: Tensor,
-    narrow: Tensor,
-    matrices: Matrices,
-    scale: float,
-    sizes: Sequence[int],
-    wanted: bool = True,
-) -> tuple[Any, list[Tensor]]:
-    """The gradient on x, if it is wanted, and on each A and B in turn. sizes: what each linear gives."""
-    packed, downs = matrices
-    flat, given = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
-    rank, width = len(downs) // len(sizes), flat.shape[1]
-    pulled = given @ (packed if wanted else packed[:, width:])
-    grad_x, bent = pulled[:, : pulled.shape[1] - len(downs)], pulled[:, -len(downs) :]
-    of_downs = (bent.t() @ flat).split(rank)
-    each = zip(narrow.split(rank, 1), given.split(list(sizes), 1), strict=True)
-    of_ups = [(part.t() @ g * scale).t() for part, g in each]
-    if wanted:
-        grad_x = grad_x.addmm_(bent, downs).view(x.shape)
-    return grad_x if wanted else None, [grad for pair in zip(of_downs, of_ups, strict=True) for grad in pair]
+def _sum(states: Tensor, more: Tensor) -> Tensor:
+    """Of two precisions torch makes it three times as slowly as it widens and adds."""
+    return states + more if more.dtype == states.dtype else more.to(states.dtype).add_(states)

@@ -26,9 +26,10 @@ Three = tuple[Array, Array, Array]
 
 @loop
 def add_norm(x: Array, more: Array | None, weight: Array, eps: Any, made: Three) -> None:
-    """Into states, [rows, width] as x is, what is normed, and one factor a row. Without `more` the states are x itself."""
+    """Into states, [rows, width] as x is, what is normed, the left part of its rows, and one factor a row. Without `more` the states
+    are x itself."""
     states, normed, factor = made
-    count, width = normed.shape
+    count, width = len(x), len(weight)
     for i in range(count):
         own, to, unit = x[i], states[i], normed[i]
         total = f32(0.0)

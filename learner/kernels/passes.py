@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from learner.kernels import compiled, plain
-from learner.kernels.plain import Heads, Layout, Rotary, Tally
+from learner.kernels.plain import Heads, Layout, Parts, Rotary, Tally
 
-__all__ = ["Heads", "Layout", "Rotary", "Tally", "passes"]
+__all__ = ["Heads", "Layout", "Parts", "Rotary", "Tally", "passes"]
 
 
 def passes(like: Tensor) -> ModuleType:

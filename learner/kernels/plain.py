@@ -67,28 +67,32 @@ class Tally(NamedTuple):
     rest: Tensor
 
 
-def add_norm(x: Tensor, more: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """x + more, of it w x / sqrt(mean(x^2) + eps) in w's precision, and 1 / sqrt(mean(x^2) + eps). [..., hidden], the last [..., 1]."""
+def add_norm(
+    x: Tensor, more: Tensor | None, weight: Tensor, eps: float, room: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x + more, of it w x / sqrt(mean(x^2) + eps) in w's precision with room for so many numbers behind it, and 1 / sqrt(mean(x^2) + eps).
+    [positions, hidden], [positions, hidden + room], [positions]."""
     states = x if more is None else x + more.to(x.dtype)
-    factor = wide(states).square().mean(-1, keepdim=True).add_(eps).rsqrt_()
-    return states, (states * factor).mul_(wide(weight)).to(weight.dtype), factor
+    factor = wide(states).square().mean(-1).add_(eps).rsqrt_()
+    return states, pad((states * factor[:, None]).mul_(wide(weight)).to(weight.dtype), (0, room)), factor
 
 
 def norm_back(
-    given: Tensor, grad: Tensor, normed: Tensor, weight: Tensor, factor: Tensor, more: torch.dtype | None
-) -> tuple[Tensor, Tensor | None]:
-    """The gradient on the sum of `add_norm`, from those on the sum and on what was normed, and once more in the precision of `more`."""
+    given: Tensor, grad: Tensor, normed: Tensor, weight: Tensor, factor: Tensor, more: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The gradient on the sum of `add_norm`, from those on the sum and on what was normed, here without room, and once more in the
+    precision of `more`."""
     weight = wide(weight)
     slope, unit = grad.to(weight.dtype) * weight, normed.to(weight.dtype) / weight
-    pull = torch.linalg.vecdot(slope, unit)[..., None].mul_(factor).div_(-len(weight))
-    wanted = slope.mul_(factor).addcmul_(unit, pull).add_(given).to(given.dtype)
-    return wanted, None if more is None else wanted.to(more)
+    pull = torch.linalg.vecdot(slope, unit).mul_(factor).div_(-len(weight))
+    wanted = slope.mul_(factor[:, None]).addcmul_(unit, pull[:, None]).add_(given).to(given.dtype)
+    return wanted, wanted.to(more)
 
 
-def gate(both: Tensor, more: int = 0) -> Tensor:
-    """silu(a) b of [..., a and b], with room for so many numbers more behind it."""
+def gate(both: Tensor, room: int = 0) -> Tensor:
+    """silu(a) b of [positions, a and b], with room for so many numbers behind it."""
     a, b = both.chunk(2, -1)
-    return pad(silu(a).mul_(b), (0, more))
+    return pad(silu(a).mul_(b), (0, room))
 
 
 def gate_back(both: Tensor, grad: Tensor) -> Tensor:
@@ -144,7 +148,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple
 
 def pulled(grad: Tensor, result: Tensor, layout: Layout) -> Tensor:
     """g and less g . o, in two parts so that little of it is rounded away: times a value and its two ones it is g v - g . o. Of
-    [positions, heads, dim] for each row [heads, seq, dim + 2], flat."""
+    [positions, heads dim] for each row [heads, seq, dim + 2], flat."""
+    grad, result = (part.unflatten(1, (-1, layout.heads.dim)) for part in (grad, result))
     pull = (wide(grad) * wide(result)).sum(-1, keepdim=True)
     most = pull.to(grad.dtype)
     given = torch.cat([grad, -most, (most - pull).to(grad.dtype)], -1)

@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 from learner import backbone as backbone_module
 from learner import packed, prepared
 from learner.backbone import Backbone
-from learner.kernels import TokenLogprobs, head, laid, laid_words
+from learner.kernels import TokenLogprobs, head, laid, laid_words, linears
 from learner.lora import LoraShape
 from learner.prepared import PreparedStore
 from learner.rows import Row
@@ -29,7 +29,7 @@ def half() -> Backbone:
 
 
 def copies(backbone: Backbone) -> int:
-    return sum(pack._laid is not None for pack in backbone._packed) + len(backbone._words)
+    return sum(pack._laid is not None for pack in backbone._lean.packed) + len(backbone._words)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
         seen.append(given[3] is not None)
         return laid.product(*given)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(packed, "product", product)
+    monkeypatch.setattr(linears, "product", product)
     monkeypatch.setattr(head, "product", product)
     return seen
 
@@ -121,7 +121,7 @@ def test_a_row_that_fails_leaves_no_copies() -> None:
 
 def test_copying_that_fails_leaves_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, whole = half(), packed.laid
-    monkeypatch.setattr(backbone._packed[-1], "lay", lambda on: whole(None) if on else None)
+    monkeypatch.setattr(backbone._lean.packed[-1], "lay", lambda on: whole(None) if on else None)
     with pytest.raises(AttributeError):
         PreparedStore().prepare(backbone, rows(prepared.MANY))
     assert copies(backbone) == 0

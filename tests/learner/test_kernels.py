@@ -1,0 +1,200 @@
+"""Each gradient worked out by hand, against finite differences in float64 and against torch's own operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
+
+from learner.kernels import (
+    Attention,
+    Heads,
+    Layer,
+    Layers,
+    Linears,
+    LowRankLinears,
+    Norm,
+    Scale,
+    Sight,
+    TokenLogprobs,
+    through,
+)
+
+HEADS, HIDDEN, INNER, SCALE = Heads(4, 2, 4), 6, 5, 0.5
+OUTS = ((16, 8, 8), (HIDDEN,), (INNER, INNER), (HIDDEN,))
+INS = (HIDDEN, 16, HIDDEN, INNER)
+"""Of a layer's four groups of linears."""
+GIVEN = torch.Generator()
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    GIVEN.manual_seed(4)
+
+
+def draw(*shape: int, wanted: bool = False) -> Tensor:
+    return (0.5 * torch.randn(*shape, generator=GIVEN, dtype=torch.float64)).requires_grad_(wanted)
+
+
+def linears_of(
+    weights: Sequence[Tensor], factors: Sequence[Tensor], scale: float, bias: Tensor | None = None
+) -> Linears:
+    """factors: A and B of each weight in turn."""
+    downs, ups = ([factor.detach() for factor in factors[start::2]] for start in (0, 1))
+    matrix = torch.cat([torch.cat([*weights]), torch.block_diag(*(scale * b for b in ups))], 1)
+    return Linears(matrix, [len(b) for b in ups], bias, torch.cat(downs), scale)
+
+
+def plain(x: Tensor, weights: Sequence[Tensor], factors: Sequence[Tensor], scale: float) -> list[Tensor]:
+    downs, ups = factors[::2], factors[1::2]
+    return [x @ w.t() + scale * (x @ a.t()) @ b.t() for w, a, b in zip(weights, downs, ups, strict=True)]
+
+
+def factors_of(ins: int, outs: Sequence[int]) -> list[Tensor]:
+    return [draw(*shape, wanted=True) for out in outs for shape in ((2, ins), (out, 2))]
+
+
+def test_words_by_gradcheck() -> None:
+    targets = torch.tensor([0, 3, 8, 3, 1])
+    assert gradcheck(TokenLogprobs.apply, (draw(5, 4, wanted=True), draw(9, 4), targets))
+
+
+def test_norms_by_gradcheck_and_as_torch_has_them() -> None:
+    x, scale = draw(2, 3, 4, wanted=True), Scale(draw(4), 1e-5)
+    assert gradcheck(lambda x: Norm.apply(x, scale), (x,))
+    assert torch.allclose(Norm.apply(x, scale), rms_norm(x, (4,), *scale))
+
+
+def test_linears_by_gradcheck_and_as_peft_has_them() -> None:
+    x, bias, weights, factors = (
+        draw(2, 3, 4, wanted=True),
+        draw(8),
+        [draw(5, 4), draw(3, 4)],
+        factors_of(4, (5, 3)),
+    )
+
+    def several(x: Tensor, *factors: Tensor) -> Tensor:
+        return LowRankLinears.apply(x, linears_of(weights, factors, 0.5, bias), *factors)
+
+    assert gradcheck(several, (x, *factors))
+    assert torch.allclose(several(x, *factors), torch.cat(plain(x, weights, factors, 0.5), -1) + bias)
+
+
+def some_sight(seqs: Sequence[int], aheads: Sequence[int]) -> Sight:
+    angles = draw(sum(seqs), HEADS.dim // 2)
+    hidden = [
+        torch.ones(n, n + ahead).tril(ahead).bool().logical_not()
+        for n, ahead in zip(seqs, aheads, strict=True)
+    ]
+    masks = [torch.zeros(of.shape, dtype=torch.float64).masked_fill_(of, -1e300) for of in hidden]
+    return Sight((angles.cos(), angles.sin()), masks)
+
+
+def turned(x: Tensor, sight: Sight) -> Tensor:
+    """[positions, heads, dim], as complex numbers turn."""
+    z = torch.complex(*x.chunk(2, -1)) * torch.complex(*sight.rotary)[:, None]
+    return torch.cat([z.real, z.imag], -1)
+
+
+def attended(product: Tensor, sight: Sight) -> Tensor:
+    """By torch's own attention, row by row."""
+    counts = (HEADS.queries, HEADS.keys, HEADS.keys)
+    q, k, v = product.unflatten(1, (-1, HEADS.dim)).split(counts, 1)
+    q, k = turned(q, sight), turned(k, sight)
+    start, made, first = 0, list[Tensor](), len(sight.masks[0])
+    for mask in sight.masks:
+        seq, ahead = len(mask), mask.shape[1] - len(mask)
+        own = torch.arange(start, start + seq)
+        seen = torch.cat([torch.arange(first)[:ahead], own])
+        of = (q[own].transpose(0, 1), k[seen].transpose(0, 1), v[seen].transpose(0, 1))
+        made.append(
+            scaled_dot_product_attention(*of, mask, scale=SCALE, enable_gqa=True).transpose(0, 1).flatten(1)
+        )
+        start += seq
+    return torch.cat(made)
+
+
+class Case:
+    """Two layers, and the states that enter them."""
+
+    def __init__(self) -> None:
+        self.scales = [
+            (Scale(1 + draw(HIDDEN).abs(), 1e-5), Scale(1 + draw(HIDDEN).abs(), 1e-5)) for _ in range(2)
+        ]
+        self.weights = [
+            [[draw(out, ins) for out in outs] for ins, outs in zip(INS, OUTS, strict=True)] for _ in range(2)
+        ]
+        self.factors = [
+            [factors_of(ins, outs) for ins, outs in zip(INS, OUTS, strict=True)] for _ in range(2)
+        ]
+        self.flat = [factor for layer in self.factors for group in layer for factor in group]
+
+    def layers(self, factors: Sequence[Tensor]) -> list[Layer]:
+        left = list(factors)
+        return [
+            Layer(scales, tuple(linears_of(group, [left.pop(0) for _ in range(2 * len(group))], 0.5) for group in weights), Attention(HEADS, SCALE))  # pyright: ignore[reportArgumentType]
+            for scales, weights in zip(self.scales, self.weights, strict=True)
+        ]  # fmt: skip
+
+    def plainly(self, states: Tensor, sight: Sight) -> Tensor:
+        for scales, weights, factors in zip(self.scales, self.weights, self.factors, strict=True):
+            qkv, out, up, down = ((w, f, 0.5) for w, f in zip(weights, factors, strict=True))
+            seen = attended(torch.cat(plain(rms_norm(states, (HIDDEN,), *scales[0]), *qkv), 1), sight)
+            states = states + plain(seen, *out)[0]
+            a, b = plain(rms_norm(states, (HIDDEN,), *scales[1]), *up)
+            states = states + plain(silu(a) * b, *down)[0]
+        return states
+
+
+@pytest.mark.parametrize("sizes", [((3, 2), (0, 0)), ((3, 2, 1), (0, 3, 3))])
+def test_layers_by_gradcheck_and_as_torch_has_them(sizes: tuple[Sequence[int], Sequence[int]]) -> None:
+    sight, case = some_sight(*sizes), Case()
+    states = draw(sum(sizes[0]), HIDDEN, wanted=True)
+
+    def run(states: Tensor, *factors: Tensor) -> Tensor:
+        return Layers.apply(states, case.layers(factors), sight, *factors)
+
+    want = case.plainly(states, sight)
+    assert torch.allclose(run(states, *case.flat), want)
+    with torch.no_grad():
+        assert torch.equal(through(case.layers(case.flat), states, sight), run(states, *case.flat))
+    assert gradcheck(run, (states, *case.flat))
+
+
+def test_states_that_nobody_trains_get_no_gradient_and_the_adapter_the_same() -> None:
+    sight, case = some_sight((3, 2), (0, 0)), Case()
+    states = draw(5, HIDDEN, wanted=True)
+    weights = draw(5, HIDDEN)
+
+    def grads(states: Tensor) -> tuple[Tensor, ...]:
+        made = Layers.apply(states, case.layers(case.flat), sight, *case.flat)
+        return torch.autograd.grad((made * weights).sum(), case.flat)
+
+    assert all(map(torch.equal, grads(states), grads(states.detach())))
+
+
+def test_without_an_adapter_a_layer_is_the_bases() -> None:
+    sight, case = some_sight((3, 2), (0, 0)), Case()
+    states = draw(5, HIDDEN)
+    bare = [
+        Layer(layer.norms, tuple(Linears(torch.cat([*w]), of.sizes) for of, w in zip(layer.linears, weights, strict=True)), layer.attention)  # pyright: ignore[reportArgumentType]
+        for layer, weights in zip(case.layers(case.flat), case.weights, strict=True)
+    ]  # fmt: skip
+    for factor in case.flat:
+        factor.detach().zero_()
+    assert torch.allclose(through(bare, states, sight), case.plainly(states, sight))
+
+
+def test_a_small_update_of_a_bfloat16_base_is_not_lost() -> None:
+    x, weight, down = (draw(*shape).bfloat16() for shape in ((4000, 16), (16, 16), (2, 16)))
+    up = torch.full((16, 2), 1e-3).bfloat16()  # moves hardly a weight by half of its last bit
+    bent, straight = (
+        LowRankLinears.apply(x, linears_of([weight], [down, b], 1.0), down, b) for b in (up, 0 * up)
+    )
+    want = linear(linear(x.double(), down.double()), up.double())
+    came = ((bent - straight).double() * want).sum() / want.square().sum()
+    assert came == pytest.approx(1, abs=0.1)
