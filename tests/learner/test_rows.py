@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliotrope.errors import InvalidInput
+from learner import rows as rows_module
 from learner.kernels.fill import filled
 from learner.rows import Row, batches, collate, make_row
 
@@ -156,8 +155,11 @@ def test_nothing_to_learn_from_is_refused(prompt: tuple[int, ...], responses: li
         make_row("a", prompt, responses, max_tokens=9)
 
 
-def test_rows_of_which_no_two_fit_are_dealt_in_a_few_tries():
+def test_rows_of_which_no_two_fit_are_dealt_in_a_few_tries(monkeypatch: pytest.MonkeyPatch):
+    tries, dealt = list[int](), rows_module._dealt
+    monkeypatch.setattr(
+        rows_module, "_dealt", lambda sizes, count: tries.append(count) or dealt(sizes, count)
+    )
     rows = [Row(str(n), (n,) * 149, ((2,),)) for n in range(3000)]
-    began = time.process_time()
     assert [len(batch.ids) for batch in batches(rows, 256)] == [1] * 3000
-    assert time.process_time() - began < 5
+    assert len(tries) < 10
