@@ -178,8 +178,8 @@ class Backbone:
 
     @contextmanager
     def laid_out(self, workers: int) -> Iterator[None]:
-        """Meanwhile layers and head are multiplied faster while no adapter is on, by a second copy of their
-        matrices, unless that is larger than `MOST_COPIED`. Making it takes as long as it saves in a dozen rows that run alone."""
+        """Meanwhile the layers that `Lean` packs, and the head, are multiplied faster while no adapter is on, by a second copy of all
+        their matrices, unless that is larger than `MOST_COPIED`. Making it takes as long as it saves in a dozen rows that run alone."""
         size = self._head.nbytes + sum(pack.matrix.nbytes for pack in self._lean.packed)
         if size > MOST_COPIED:
             yield

@@ -1,7 +1,8 @@
 """Llama's layers, run in fewer passes over the activations; what they compute is the same.
 
-Only modules of exactly these classes are run so: another model's keep their own forwards, as right, slower, and with attention over a
-batch as one row, in memory that grows as the square of its positions (dpo.token_budget).
+Only layers of exactly Llama's classes are run so, with torch's own attention, silu, no norm that has a weight of 0, and adapters on all of
+their linears or on none. Others keep their own forwards, as right, slower, and with attention over a batch as one row, in memory that
+grows as the square of its positions (dpo.token_budget).
 Measured in docs/experiments.md ("The learner's core").
 """
 
@@ -100,13 +101,13 @@ class Lean:
 def _together(layers: Sequence[Fused], states: States, batch: Batch, rotary: tuple[Tensor, Tensor]) -> States:
     cos, sin = (part[0, :, : part.shape[-1] // 2].contiguous() for part in rotary)
     sight = Sight((cos, sin), tuple(_added(mask, cos.dtype) for mask in batch.masks))
-    made, factors = (
-        [fused.layer for fused in layers],
-        [factor for fused in layers for factor in fused.factors],
-    )
-    if not torch.is_grad_enabled() or not factors:
+    made = [fused.layer for fused in layers]
+    factors = [fused.factors for fused in layers]
+    if not torch.is_grad_enabled() or not any(factors):
+        assert not (torch.is_grad_enabled() and states.requires_grad), "no adapter is worn: nothing to learn"
         return through(made, states, sight)
-    result: Tensor = Layers.apply(states, made, sight, *factors)
+    assert all(factors), "the adapter that is worn does not cover all of these layers"
+    result: Tensor = Layers.apply(states, made, sight, *(factor for own in factors for factor in own))
     return result
 
 

@@ -56,7 +56,8 @@ class Layer:
         states, again, factor_again = way.add_norm(states, out.forwards(mixed), *second, room=up.room)
         both = up.forwards(again)
         opened = way.gate(both, down.room)
-        result, narrow = down.forwards(opened), down.parted(opened)[1].clone()
+        result = down.forwards(opened)
+        narrow = down.parted(opened)[1].clone()
         return states, result, Kept(normed, factor, seen, mixed, again, factor_again, both, narrow)
 
     def backwards(
@@ -73,29 +74,28 @@ class Layer:
         grad, of_out = out.backwards(more, x, narrow)
         grad = self.attention.backwards(grad, x, kept.seen, sight)
         x, narrow = qkv.parted(kept.normed)
-        grad, of_qkv = qkv.backwards(grad, x, narrow, wanted)
+        grad, of_qkv = qkv.backwards(grad, x, narrow, wanted=wanted)
         if wanted:
             given, more = way.norm_back(given, grad, x, first.weight, kept.factor, more.dtype)
         return given, more, [*of_qkv, *of_out, *of_up, *of_down]
 
 
 class Layers(torch.autograd.Function):
-    """What layers one after the other make of the states, [positions, hidden]. factors: A and B of each linear of each layer in turn."""
+    """What layers one after the other make of the states, [positions, hidden]; each has an adapter on all of its linears. factors: A and B
+    of each linear of each layer in turn."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, layers: Sequence[Layer], sight: Sight, *factors: Tensor) -> Tensor:
-        ctx.layers, ctx.sight, ctx.kept, ctx.narrow = (
-            layers,
-            sight,
-            list[Kept](),
-            layers[0].norms[0].weight.dtype,
-        )
+        ctx.layers, ctx.sight, ctx.kept = layers, sight, list[Kept]()
+        ctx.versions = _versions(layers)
         return through(layers, states, sight, ctx.kept)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        given, more, factors = grads[0], grads[0].to(ctx.narrow), list[list[Tensor]]()
+        assert ctx.versions == _versions(ctx.layers), "an adapter was taken in between forward and backward"
+        given, factors = grads[0], list[list[Tensor]]()
+        more = given.to(ctx.layers[-1].norms[0].weight.dtype)
         for number in reversed(range(len(ctx.layers))):
             wanted = number > 0 or ctx.needs_input_grad[0]
             layer, kept = ctx.layers[number], ctx.kept[number]
@@ -106,12 +106,13 @@ class Layers(torch.autograd.Function):
 
 
 def through(layers: Iterable[Layer], states: Tensor, sight: Sight, kept: list[Kept] | None = None) -> Tensor:
-    """The same without gradients, and what these want to know, into `kept`."""
+    """What `Layers` makes, without a gradient. Into `kept` comes what each layer keeps for one."""
     more: Tensor | None = None
     for layer in layers:
         states, more, own = layer.forwards(states, more, sight)
         if kept is not None:
             kept.append(own)
+        del own  # the next layer takes as much
     return states if more is None else _sum(states, more)
 
 
@@ -139,6 +140,12 @@ class Norm(torch.autograd.Function):
         grad = grads[0].reshape(normed.shape)
         wanted, _ = passes(weight).norm_back(nothing, grad, normed, weight, ctx.factor, ctx.precision)
         return wanted.view(grads[0].shape), None
+
+
+def _versions(layers: Sequence[Layer]) -> list[int]:
+    """Of what is not watched: each counts how often it was written."""
+    matrices = [matrix for layer in layers for of in layer.linears for matrix in (of.matrix, of.downs)]
+    return [matrix._version for matrix in matrices if matrix is not None]
 
 
 def _sum(states: Tensor, more: Tensor) -> Tensor:

@@ -25,9 +25,13 @@ from learner.kernels import (
 )
 
 HEADS, HIDDEN, INNER, SCALE = Heads(4, 2, 4), 6, 5, 0.5
-OUTS = ((16, 8, 8), (HIDDEN,), (INNER, INNER), (HIDDEN,))
-INS = (HIDDEN, 16, HIDDEN, INNER)
-"""Of a layer's four groups of linears."""
+SHAPES = (
+    (HIDDEN, (16, 8, 8)),
+    (16, (HIDDEN,)),
+    (HIDDEN, (INNER, INNER)),
+    (INNER, (HIDDEN,)),
+)
+"""What each group of a layer's linears takes and gives."""
 GIVEN = torch.Generator()
 
 
@@ -49,9 +53,13 @@ def linears_of(
     return Linears(matrix, [len(b) for b in ups], bias, torch.cat(downs), scale)
 
 
-def plain(x: Tensor, weights: Sequence[Tensor], factors: Sequence[Tensor], scale: float) -> list[Tensor]:
-    downs, ups = factors[::2], factors[1::2]
-    return [x @ w.t() + scale * (x @ a.t()) @ b.t() for w, a, b in zip(weights, downs, ups, strict=True)]
+def plain(
+    x: Tensor, weights: Sequence[Tensor], factors: Sequence[Tensor], scale: float, bias: Tensor | None = None
+) -> Tensor:
+    """Side by side, as PEFT has them."""
+    each = zip(weights, factors[::2], factors[1::2], strict=True)
+    made = torch.cat([x @ w.t() + scale * (x @ a.t()) @ b.t() for w, a, b in each], -1)
+    return made if bias is None else made + bias
 
 
 def factors_of(ins: int, outs: Sequence[int]) -> list[Tensor]:
@@ -81,7 +89,7 @@ def test_linears_by_gradcheck_and_as_peft_has_them() -> None:
         return LowRankLinears.apply(x, linears_of(weights, factors, 0.5, bias), *factors)
 
     assert gradcheck(several, (x, *factors))
-    assert torch.allclose(several(x, *factors), torch.cat(plain(x, weights, factors, 0.5), -1) + bias)
+    assert torch.allclose(several(x, *factors), plain(x, weights, factors, 0.5, bias))
 
 
 def some_sight(seqs: Sequence[int], aheads: Sequence[int]) -> Sight:
@@ -119,34 +127,38 @@ def attended(product: Tensor, sight: Sight) -> Tensor:
 
 
 class Case:
-    """Two layers, and the states that enter them."""
+    """Two layers, the second with biases, and what they are made of."""
 
     def __init__(self) -> None:
-        self.scales = [
-            (Scale(1 + draw(HIDDEN).abs(), 1e-5), Scale(1 + draw(HIDDEN).abs(), 1e-5)) for _ in range(2)
-        ]
-        self.weights = [
-            [[draw(out, ins) for out in outs] for ins, outs in zip(INS, OUTS, strict=True)] for _ in range(2)
-        ]
-        self.factors = [
-            [factors_of(ins, outs) for ins, outs in zip(INS, OUTS, strict=True)] for _ in range(2)
-        ]
+        ones = [1 + draw(HIDDEN).abs() for _ in range(4)]
+        self.scales = [(Scale(first, 1e-5), Scale(second, 1e-5)) for first, second in (ones[:2], ones[2:])]
+        self.weights = [[[draw(out, ins) for out in outs] for ins, outs in SHAPES] for _ in range(2)]
+        self.factors = [[factors_of(ins, outs) for ins, outs in SHAPES] for _ in range(2)]
+        self.biases = [[None] * len(SHAPES), [draw(sum(outs)) for _, outs in SHAPES]]
         self.flat = [factor for layer in self.factors for group in layer for factor in group]
 
-    def layers(self, factors: Sequence[Tensor]) -> list[Layer]:
-        left = list(factors)
-        return [
-            Layer(scales, tuple(linears_of(group, [left.pop(0) for _ in range(2 * len(group))], 0.5) for group in weights), Attention(HEADS, SCALE))  # pyright: ignore[reportArgumentType]
-            for scales, weights in zip(self.scales, self.weights, strict=True)
-        ]  # fmt: skip
+    def layers(self, factors: Sequence[Tensor] = ()) -> list[Layer]:
+        """factors: of every adapter, or none."""
+        left, made = iter(factors), list[Layer]()
+        for scales, weights, biases in zip(self.scales, self.weights, self.biases, strict=True):
+            groups = list[Linears]()
+            for group, bias in zip(weights, biases, strict=True):
+                own = [next(left) for _ in range(2 * len(group))] if factors else []
+                bare = Linears(torch.cat(group), [len(w) for w in group], bias)
+                groups.append(linears_of(group, own, 0.5, bias) if own else bare)
+            qkv, out, up, down = groups
+            made.append(Layer(scales, (qkv, out, up, down), Attention(HEADS, SCALE)))
+        return made
 
-    def plainly(self, states: Tensor, sight: Sight) -> Tensor:
-        for scales, weights, factors in zip(self.scales, self.weights, self.factors, strict=True):
-            qkv, out, up, down = ((w, f, 0.5) for w, f in zip(weights, factors, strict=True))
-            seen = attended(torch.cat(plain(rms_norm(states, (HIDDEN,), *scales[0]), *qkv), 1), sight)
-            states = states + plain(seen, *out)[0]
-            a, b = plain(rms_norm(states, (HIDDEN,), *scales[1]), *up)
-            states = states + plain(silu(a) * b, *down)[0]
+    def plainly(self, states: Tensor, sight: Sight, scale: float = 0.5) -> Tensor:
+        """By torch's own operations. scale: of what adapters add."""
+        each = zip(self.scales, self.weights, self.factors, self.biases, strict=True)
+        for (first, second), weights, factors, biases in each:
+            qkv, out, up, down = zip(weights, factors, [scale] * 4, biases, strict=True)
+            seen = attended(plain(rms_norm(states, (HIDDEN,), *first), *qkv), sight)
+            states = states + plain(seen, *out)
+            a, b = plain(rms_norm(states, (HIDDEN,), *second), *up).chunk(2, 1)
+            states = states + plain(silu(a) * b, *down)
         return states
 
 
@@ -165,28 +177,38 @@ def test_layers_by_gradcheck_and_as_torch_has_them(sizes: tuple[Sequence[int], S
     assert gradcheck(run, (states, *case.flat))
 
 
-def test_states_that_nobody_trains_get_no_gradient_and_the_adapter_the_same() -> None:
-    sight, case = some_sight((3, 2), (0, 0)), Case()
-    states = draw(5, HIDDEN, wanted=True)
-    weights = draw(5, HIDDEN)
+def test_of_states_that_nobody_trains_no_gradient_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    sight, case, widths, backwards = some_sight((3, 2), (0, 0)), Case(), list[int](), Linears.backwards
+    states, weights = draw(5, HIDDEN), draw(5, HIDDEN)
+
+    def noted(linears: Linears, *given: Tensor, **more: bool) -> tuple[Tensor, list[Tensor]]:
+        made = backwards(linears, *given, **more)
+        widths.append(made[0].shape[1])
+        return made
 
     def grads(states: Tensor) -> tuple[Tensor, ...]:
         made = Layers.apply(states, case.layers(case.flat), sight, *case.flat)
         return torch.autograd.grad((made * weights).sum(), case.flat)
 
-    assert all(map(torch.equal, grads(states), grads(states.detach())))
+    want = grads(states.clone().requires_grad_())
+    monkeypatch.setattr(Linears, "backwards", noted)
+    assert all(map(torch.equal, grads(states), want))
+    assert widths == [INNER, HIDDEN, 16, HIDDEN] + [INNER, HIDDEN, 16, 0]  # from the last linear to the first
+
+
+def test_an_adapter_taken_in_before_backward_is_noticed() -> None:
+    sight, case = some_sight((3, 2), (0, 0)), Case()
+    layers = case.layers(case.flat)
+    made = Layers.apply(draw(5, HIDDEN), layers, sight, *case.flat)
+    layers[1].linears[2].matrix[:, -1] *= 2
+    with pytest.raises(AssertionError, match="taken in between forward and backward"):
+        made.sum().backward()
 
 
 def test_without_an_adapter_a_layer_is_the_bases() -> None:
     sight, case = some_sight((3, 2), (0, 0)), Case()
     states = draw(5, HIDDEN)
-    bare = [
-        Layer(layer.norms, tuple(Linears(torch.cat([*w]), of.sizes) for of, w in zip(layer.linears, weights, strict=True)), layer.attention)  # pyright: ignore[reportArgumentType]
-        for layer, weights in zip(case.layers(case.flat), case.weights, strict=True)
-    ]  # fmt: skip
-    for factor in case.flat:
-        factor.detach().zero_()
-    assert torch.allclose(through(bare, states, sight), case.plainly(states, sight))
+    assert torch.allclose(through(case.layers(), states, sight), case.plainly(states, sight, scale=0))
 
 
 def test_a_small_update_of_a_bfloat16_base_is_not_lost() -> None:
