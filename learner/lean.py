@@ -23,7 +23,6 @@ from learner.kernels import (
     Attention,
     Heads,
     Layer,
-    Layers,
     Linears,
     LowRankLinears,
     Norm,
@@ -47,7 +46,7 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class Fused:
-    """A layer that is run by `Layers`."""
+    """A layer that is run by `through`."""
 
     packs: tuple[Packed, ...]
     norms: tuple[Scale, Scale]
@@ -107,12 +106,11 @@ def _together(layers: Sequence[Fused], states: States, batch: Batch, rotary: tup
         assert not (torch.is_grad_enabled() and states.requires_grad), "no adapter is worn: nothing to learn"
         return through(made, states, sight)
     assert all(factors), "the adapter that is worn does not cover all of these layers"
-    result: Tensor = Layers.apply(states, made, sight, *(factor for own in factors for factor in own))
-    return result
+    return through(made, states, sight, factors)
 
 
 def _fused(layer: Any) -> Fused | None:
-    """The layer, if all of it is as `Layers` has it."""
+    """The layer, if all of it is as `Layer` has it."""
     if type(layer) is not LlamaDecoderLayer or layer.mlp.config.hidden_act != "silu":
         return None
     attention, norms = layer.self_attn, (layer.input_layernorm, layer.post_attention_layernorm)

@@ -5,7 +5,7 @@ Measured in docs/experiments.md ("The learner's core").
 
 from learner.kernels.attention import Attention, Sight
 from learner.kernels.head import TokenLogprobs, laid_words
-from learner.kernels.layers import Layer, Layers, Norm, Scale, through
+from learner.kernels.layers import Layer, LowRankLayer, Norm, Scale, through
 from learner.kernels.linears import Linears, LowRankLinears
 from learner.kernels.plain import Heads
 
@@ -13,8 +13,8 @@ __all__ = [
     "Attention",
     "Heads",
     "Layer",
-    "Layers",
     "Linears",
+    "LowRankLayer",
     "LowRankLinears",
     "Norm",
     "Scale",

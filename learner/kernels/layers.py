@@ -1,4 +1,4 @@
-"""Layers of Llama, one after the other, with their gradients: one autograd function for all that an adapter covers."""
+"""Layers of Llama, each with its gradients as one autograd function."""
 
 from __future__ import annotations
 
@@ -28,13 +28,25 @@ class Kept(NamedTuple):
 
     normed: Tensor
     factor: Tensor
-    seen: Seen
     mixed: Tensor
     normed_again: Tensor
     factor_again: Tensor
     both: Tensor
     narrow: Tensor
     """The last linear's x A^T."""
+    seen: Seen
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of it, one after the other."""
+        return *self[:-1], *self.seen.parts, *self.seen.totals
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Kept:
+        """What `tensors` gave."""
+        normed, factor, mixed, again, factor_again, both, narrow, query, key, value, *totals = tensors
+        seen = Seen((query, key, value), totals)
+        return cls(normed, factor, mixed, again, factor_again, both, narrow, seen)
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class Layer:
         opened = way.gate(both, down.room)
         result = down.forwards(opened)
         narrow = down.parted(opened)[1].clone()
-        return states, result, Kept(normed, factor, seen, mixed, again, factor_again, both, narrow)
+        return states, result, Kept(normed, factor, mixed, again, factor_again, both, narrow, seen)
 
     def backwards(
         self, given: Tensor, more: Tensor, kept: Kept, sight: Sight, wanted: bool
@@ -80,39 +92,37 @@ class Layer:
         return given, more, [*of_qkv, *of_out, *of_up, *of_down]
 
 
-class Layers(torch.autograd.Function):
-    """What layers one after the other make of the states, [positions, hidden]; each has an adapter on all of its linears. factors: A and B
-    of each linear of each layer in turn."""
+class LowRankLayer(torch.autograd.Function):
+    """`Layer` with an adapter on all of its linears. factors: A and B of each linear in turn. What it gives is the two to be added up."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, layers: Sequence[Layer], sight: Sight, *factors: Tensor) -> Tensor:
-        ctx.layers, ctx.sight, ctx.kept = layers, sight, list[Kept]()
-        ctx.versions = _versions(layers)
-        return through(layers, states, sight, ctx.kept)
+    def forward(
+        ctx: Any, states: Tensor, more: Tensor | None, layer: Layer, sight: Sight, *factors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        states, result, kept = layer.forwards(states, more, sight)
+        ctx.save_for_backward(*kept.tensors)
+        ctx.layer, ctx.sight, ctx.versions = layer, sight, _versions(layer)
+        return states, result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        assert ctx.versions == _versions(ctx.layers), "an adapter was taken in between forward and backward"
-        given, factors = grads[0], list[list[Tensor]]()
-        more = given.to(ctx.layers[-1].norms[0].weight.dtype)
-        for number in reversed(range(len(ctx.layers))):
-            wanted = number > 0 or ctx.needs_input_grad[0]
-            layer, kept = ctx.layers[number], ctx.kept[number]
-            given, more, own = layer.backwards(given, more, kept, ctx.sight, wanted)
-            factors.append(own)
-        of_states = given if ctx.needs_input_grad[0] else None
-        return of_states, None, None, *(factor for own in reversed(factors) for factor in own)
+        assert ctx.versions == _versions(ctx.layer), "an adapter was taken in between forward and backward"
+        wanted, adds = ctx.needs_input_grad[:2]
+        given, more, factors = ctx.layer.backwards(*grads, Kept.of(ctx.saved_tensors), ctx.sight, wanted)
+        return given if wanted else None, more if adds else None, None, None, *factors
 
 
-def through(layers: Iterable[Layer], states: Tensor, sight: Sight, kept: list[Kept] | None = None) -> Tensor:
-    """What `Layers` makes, without a gradient. Into `kept` comes what each layer keeps for one."""
+def through(
+    layers: Iterable[Layer], states: Tensor, sight: Sight, factors: Sequence[Sequence[Tensor]] = ()
+) -> Tensor:
+    """What the layers make of the states, [positions, hidden]. factors: of each layer those of `LowRankLayer`; none: there are no gradients."""
     more: Tensor | None = None
-    for layer in layers:
-        states, more, own = layer.forwards(states, more, sight)
-        if kept is not None:
-            kept.append(own)
-        del own  # the next layer takes as much
+    for number, layer in enumerate(layers):
+        if factors:
+            states, more = LowRankLayer.apply(states, more, layer, sight, *factors[number])
+        else:
+            states, more = layer.forwards(states, more, sight)[:2]
     return states if more is None else _sum(states, more)
 
 
@@ -142,9 +152,9 @@ class Norm(torch.autograd.Function):
         return wanted.view(grads[0].shape), None
 
 
-def _versions(layers: Sequence[Layer]) -> list[int]:
+def _versions(layer: Layer) -> list[int]:
     """Of what is not watched: each counts how often it was written."""
-    matrices = [matrix for layer in layers for of in layer.linears for matrix in (of.matrix, of.downs)]
+    matrices = [matrix for of in layer.linears for matrix in (of.matrix, of.downs)]
     return [matrix._version for matrix in matrices if matrix is not None]
 
 

@@ -14,7 +14,6 @@ from learner.kernels import (
     Attention,
     Heads,
     Layer,
-    Layers,
     Linears,
     LowRankLinears,
     Norm,
@@ -150,6 +149,14 @@ class Case:
             made.append(Layer(scales, (qkv, out, up, down), Attention(HEADS, SCALE)))
         return made
 
+    def by_layer(self, factors: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+        """The factors of each layer."""
+        half = len(factors) // 2
+        return [factors[:half], factors[half:]]
+
+    def run(self, states: Tensor, sight: Sight, factors: Sequence[Tensor]) -> Tensor:
+        return through(self.layers(factors), states, sight, self.by_layer(factors))
+
     def plainly(self, states: Tensor, sight: Sight, scale: float = 0.5) -> Tensor:
         """By torch's own operations. scale: of what adapters add."""
         each = zip(self.scales, self.weights, self.factors, self.biases, strict=True)
@@ -168,7 +175,7 @@ def test_layers_by_gradcheck_and_as_torch_has_them(sizes: tuple[Sequence[int], S
     states = draw(sum(sizes[0]), HIDDEN, wanted=True)
 
     def run(states: Tensor, *factors: Tensor) -> Tensor:
-        return Layers.apply(states, case.layers(factors), sight, *factors)
+        return case.run(states, sight, factors)
 
     want = case.plainly(states, sight)
     assert torch.allclose(run(states, *case.flat), want)
@@ -187,7 +194,7 @@ def test_of_states_that_nobody_trains_no_gradient_is_made(monkeypatch: pytest.Mo
         return made
 
     def grads(states: Tensor) -> tuple[Tensor, ...]:
-        made = Layers.apply(states, case.layers(case.flat), sight, *case.flat)
+        made = case.run(states, sight, case.flat)
         return torch.autograd.grad((made * weights).sum(), case.flat)
 
     want = grads(states.clone().requires_grad_())
@@ -199,7 +206,7 @@ def test_of_states_that_nobody_trains_no_gradient_is_made(monkeypatch: pytest.Mo
 def test_an_adapter_taken_in_before_backward_is_noticed() -> None:
     sight, case = some_sight((3, 2), (0, 0)), Case()
     layers = case.layers(case.flat)
-    made = Layers.apply(draw(5, HIDDEN), layers, sight, *case.flat)
+    made = through(layers, draw(5, HIDDEN), sight, case.by_layer(case.flat))
     layers[1].linears[2].matrix[:, -1] *= 2
     with pytest.raises(AssertionError, match="taken in between forward and backward"):
         made.sum().backward()
