@@ -75,7 +75,7 @@ class Side:
             works, workers = reward_works(self.backbone, store, self.net, part, RewardSettings.token_budget)
             with self.backbone.worn(REWARD):
                 taken = step(self.net.adam, works, workers, rate)
-            heap.give_back_after(number)
+            heap.give_back()
             losses.append(taken.loss if taken.finite else nan)
         return sum(losses) / len(losses), tuple(row.id for row in rows)
 

@@ -182,7 +182,7 @@ def _run(
         works, workers = course.works(rows)
         with backbone.worn(ADAPTER):
             taken = step(optimiser, works, workers, rate, settings.grad_clip)
-        heap.give_back_after(number)
+        heap.give_back()
         highest = highest or EXPLOSION * max(taken.loss, log(2))
         if not (taken.finite and taken.loss <= highest):
             raise Diverged(_gone(taken, number, highest), [row.id for row in rows])

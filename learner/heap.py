@@ -13,12 +13,6 @@ def give_back() -> None:
         libc.malloc_trim(0)
 
 
-def give_back_after(step: int) -> None:
-    """After steps 1, 2, 4, 8 and so on: most of what is kept is made in the first ones, and what was given back has to be fetched again."""
-    if step & (step - 1) == 0:
-        give_back()
-
-
 @cache
 def _libc() -> ctypes.CDLL | None:
     libc = ctypes.CDLL(None)

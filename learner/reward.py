@@ -21,6 +21,7 @@ from torch import Tensor
 from feedback.examples import Preference
 from heliotrope.config import Config
 from heliotrope.errors import TamperedAdapter
+from learner import heap
 from learner.backbone import Backbone, States
 from learner.examples import rows_of, weights
 from learner.prepared import PreparedStore, batchwise, by_row
@@ -148,6 +149,7 @@ class RewardModel:
         for start in range(0, len(new), count):
             part = new[start : start + count]
             predictions, taken = self._step(part)
+            heap.give_back()
             made += predictions
             if taken is Outcome.LEARNED:
                 self._known |= {e.id: (e, row) for e, row in part}

@@ -39,11 +39,3 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
         assert heap._libc() is None
         heap.give_back()
     heap._libc.cache_clear()
-
-
-def test_steps_after_which_it_goes_back_become_rare(monkeypatch: pytest.MonkeyPatch) -> None:
-    when = list[int]()
-    for number in range(1, 20):
-        monkeypatch.setattr(heap, "give_back", lambda number=number: when.append(number))
-        heap.give_back_after(number)
-    assert when == [1, 2, 4, 8, 16]
