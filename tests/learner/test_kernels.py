@@ -77,12 +77,8 @@ def test_norms_by_gradcheck_and_as_torch_has_them() -> None:
 
 
 def test_linears_by_gradcheck_and_as_peft_has_them() -> None:
-    x, bias, weights, factors = (
-        draw(2, 3, 4, wanted=True),
-        draw(8),
-        [draw(5, 4), draw(3, 4)],
-        factors_of(4, (5, 3)),
-    )
+    x, bias = draw(2, 3, 4, wanted=True), draw(8)
+    weights, factors = [draw(5, 4), draw(3, 4)], factors_of(4, (5, 3))
 
     def several(x: Tensor, *factors: Tensor) -> Tensor:
         return LowRankLinears.apply(x, linears_of(weights, factors, 0.5, bias), *factors)
