@@ -167,6 +167,7 @@ async def test_whoever_waits_is_told_when_the_log_answers_for_fewer_than_it_was_
     writer = LogWriter(log)
     with pytest.raises(LogError, match="ended unexpectedly; restart serving"):
         await writer.append([vote("a"), vote("b")])
+    writer.stop()  # the thread ends while its exception is still expected
 
 
 async def test_a_bad_event_fails_its_own_caller_only(log: GatedLog, writer: LogWriter) -> None:
