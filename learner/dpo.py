@@ -180,6 +180,7 @@ def _run(
         began = monotonic()
         rate = settings.learning_rate * schedule(number, len(plan))
         works, workers = course.works(rows)
+        heap.give_back()
         with backbone.worn(ADAPTER):
             taken = step(optimiser, works, workers, rate, settings.grad_clip)
         heap.give_back()
