@@ -71,7 +71,7 @@ class RewardSettings:
     votes_per_person: float = 20
     person_share: float = 0.01
     max_tokens: int = 1024
-    token_budget: int = 1792
+    token_budget: int = 2048
     seed: int = 1
 
     @classmethod

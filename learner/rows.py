@@ -3,8 +3,8 @@
 Each response sees the prompt and itself, never another response: its position ids go on from the prompt's
 end and a mask hides the rest. The prompt is then computed once for a pair instead of twice, and what all prompts of a
 batch begin with, such as a system message, once for the batch. Rows lie
-one behind the other, each filled up to a multiple of a few positions that nobody else sees: people's texts differ so much
-in length that padding to the longest would be a third of the work.
+one behind the other, each filled up to a multiple of a few positions that nobody else sees, and so is the batch: people's texts differ
+so much in length that padding to the longest would be a third of the work.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from heliotrope.errors import InvalidInput
-from learner.kernels.fill import filled
+from learner.kernels.fill import filled, filled_batch
 
 TokenIds = Sequence[int]
 PerPosition = Int[Tensor, "positions"]
@@ -90,10 +90,10 @@ class Batch:
         """A value for each position of the batch, from one for each position of each row: what is shared is the first row's. 0 where
         there is a filler."""
         parts = [of_rows[0][: self.shared]]
-        for row, values in zip(self.rows, of_rows, strict=True):
+        for row, values, fill in zip(self.rows, of_rows, _fills(self.rows, self.shared), strict=True):
             assert len(values) >= len(row), f"row {row.id} has {len(row)} positions, not {len(values)}"
             own = values[self.shared : len(row)]
-            parts += [own, own.new_zeros(filled(len(own)) - len(own), *own.shape[1:])]
+            parts += [own, own.new_zeros(fill, *own.shape[1:])]
         return torch.cat(parts)
 
 
@@ -157,7 +157,7 @@ def collate(rows: Sequence[Row]) -> Batch:
     tokens, predictors, owners = list[int](), list[int](), list[int]()
     masks = [_visible((shared,))] if shared else []
     here = shared
-    for row in rows:
+    for row, fill in zip(rows, _fills(rows, shared), strict=True):
         prompt, end = len(row.prompt), here + len(row.prompt) - shared
         last = end - 1 if prompt > shared else shared - 1
         positions += range(shared, prompt)
@@ -167,7 +167,6 @@ def collate(rows: Sequence[Row]) -> Batch:
             tokens += range(start, end)
             predictors += [last, *range(start, end - 1)]
             owners += [owners[-1] + 1 if owners else 0] * len(response)
-        fill = filled(end - here) - (end - here)
         token_ids += [token for part in (row.prompt[shared:], *row.responses) for token in part] + [0] * fill
         positions += [0] * fill
         masks.append(_visible((prompt, *map(len, row.responses)), fill)[shared:])
@@ -188,7 +187,17 @@ def collate(rows: Sequence[Row]) -> Batch:
 
 def _positions(rows: Sequence[Row], shared: int) -> int:
     """Of their batch, if so many tokens are shared."""
-    return shared + sum(filled(len(row) - shared) for row in rows)
+    return shared + sum(len(row) - shared for row in rows) + sum(_fills(rows, shared))
+
+
+def _fills(rows: Sequence[Row], shared: int) -> list[int]:
+    """Fillers behind each row; behind the last one those of the batch too."""
+    sizes = [len(row) - shared for row in rows]
+    fills = [filled(size) - size for size in sizes]
+    count = shared + sum(sizes) + sum(fills)
+    if len(rows) > 1:
+        fills[-1] += filled_batch(count) - count
+    return fills
 
 
 def _shared(rows: Sequence[Row]) -> int:

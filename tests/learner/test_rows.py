@@ -108,7 +108,7 @@ def test_a_budget_counts_what_rows_are_filled_up_with():
 @settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=20),
-    st.integers(10, 90),
+    st.integers(10, 600),
     st.integers(1, 4),
 )
 def test_every_row_is_in_one_batch(sizes: list[tuple[int, int]], budget: int, multiple: int):
@@ -117,6 +117,18 @@ def test_every_row_is_in_one_batch(sizes: list[tuple[int, int]], budget: int, mu
     assert len(made) % multiple == 0 or len(made) == len(rows)
     assert sorted(id for batch in made for id in batch.ids) == sorted(row.id for row in rows)
     assert all(batch.token_ids.numel() <= budget or len(batch.ids) == 1 for batch in made)
+
+
+def test_a_batch_of_several_rows_is_filled_up_too():
+    long, short = Row("a", (1,) * 149, ((2,),)), Row("b", (3,) * 99, ((4,),))
+    batch = collate([long, short])
+    # 150 are filled up to 160, 100 to 112, and both to 320
+    assert [tuple(mask.shape) for mask in batch.masks] == [(160, 160), (160, 160)]
+    assert batch.token_ids.tolist() == [*[1] * 149, 2, *[0] * 10, *[3] * 99, 4, *[0] * 60]
+    assert batch.masks[1][100:].nonzero().tolist() == [[n, 100 + n] for n in range(60)]
+    texts = [torch.tensor([*row.prompt, *sum(row.responses, ())]) for row in (long, short)]
+    assert torch.equal(batch.join(texts), batch.token_ids)
+    assert len(collate([Row("a", (1,) * 269, ((2,),))]).token_ids) == 288, "one row is not"
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 0), (1, 16), (16, 16), (113, 128), (128, 128), (129, 160)])
