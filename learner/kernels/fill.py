@@ -7,7 +7,7 @@ SHORT, LONG = 16, 32
 milliseconds, and half a megabyte of code that is kept (docs/experiments.md, "The learner's core")."""
 LONGER = 128
 WIDE = 64
-"""The same for a batch of several rows, beyond `WIDER`: at 1,000 positions each fortieth costs less than a size that comes once."""
+"""The same for a batch of several rows beyond `WIDER`: of 1,000 positions its fillers are a fortieth, which costs less than a new size."""
 WIDER = 256
 
 
