@@ -180,7 +180,7 @@ def _run(
         began = monotonic()
         rate = settings.learning_rate * schedule(number, len(plan))
         works, workers = course.works(rows)
-        heap.give_back()
+        heap.give_back()  # what making the works left, before the step takes as much again
         with backbone.worn(ADAPTER):
             taken = step(optimiser, works, workers, rate, settings.grad_clip)
         heap.give_back()

@@ -5,7 +5,7 @@ Measured in docs/experiments.md ("The learner's core").
 
 from learner.kernels.attention import Attention, Sight
 from learner.kernels.head import TokenLogprobs, laid_words
-from learner.kernels.layers import Layer, LowRankLayer, Norm, Scale, through
+from learner.kernels.layers import Layer, Norm, Scale, through
 from learner.kernels.linears import Linears, LowRankLinears
 from learner.kernels.plain import Heads
 
@@ -14,7 +14,6 @@ __all__ = [
     "Heads",
     "Layer",
     "Linears",
-    "LowRankLayer",
     "LowRankLinears",
     "Norm",
     "Scale",
