@@ -24,8 +24,9 @@ from learner.backbone import Backbone
 from learner.dpo import ADAPTER, DpoSettings, train_policy
 from learner.parts import PARENT
 from learner.prepared import PreparedStore
-from learner.reward import RewardModel, RewardSettings
+from learner.reward import RewardModel
 from learner.reward_net import REWARD
+from learner.reward_steps import RewardSettings
 
 Side = Literal["one", "all"]
 

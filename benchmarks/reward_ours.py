@@ -14,8 +14,9 @@ from heliotrope.chat import ChatFormat
 from learner.backbone import Backbone
 from learner.examples import rows_of
 from learner.lora import LoraShape, Reach
-from learner.reward import RewardModel, RewardSettings
+from learner.reward import RewardModel
 from learner.reward_net import REWARD
+from learner.reward_steps import RewardSettings
 
 PART = 200
 """Pairs learned between two lines of progress."""

@@ -63,7 +63,7 @@ def _arguments() -> argparse.Namespace:
     add("--held-out", type=int, default=128, help="pairs that accuracy is measured on")
     add("--max-tokens", type=int, default=512, help="longest prompt with response; longer pairs are left out")
     add("--batch", type=int, default=8, help="pairs of one step")
-    add("--alternations", type=int, default=3, help="trainings of each side")
+    add("--alternations", type=int, default=3, help="trainings of each side; 0: only try TRL's settings")
     add("--try-pairs", type=int, default=16, help="pairs that each of TRL's settings is tried on")
     add("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="TRL's settings to try")
     add("--device", choices=("cpu", "cuda"), default="cpu")
@@ -106,6 +106,9 @@ def _task(job: Job, trial: Job, arguments: argparse.Namespace) -> dict[str, obje
     worked = {name: outcome for name, outcome in tried.items() if outcome}
     if not worked:
         raise SystemExit(f"{job.task}: no setting of TRL worked; see the lines above")
+    settings = {name: {"seconds": o.seconds, "peak_gb": o.peak_gb} for name, o in worked.items()}
+    if not arguments.alternations:
+        return {"trl_settings": settings}
     best = min(worked, key=lambda name: worked[name].seconds)
     ours, theirs = list[Outcome](), list[Outcome]()
     for _ in range(arguments.alternations):
@@ -120,7 +123,7 @@ def _task(job: Job, trial: Job, arguments: argparse.Namespace) -> dict[str, obje
     return {
         "ours": mine,
         "trl": other | {"setting": best},
-        "trl_settings": {name: {"seconds": o.seconds, "peak_gb": o.peak_gb} for name, o in worked.items()},
+        "trl_settings": settings,
         **({"ours_cached": _median(cached, arguments.pairs_count)} if cached else {}),
         "trl_memory_kept": kept,
         "speedup": mine["pairs_per_s"] / other["pairs_per_s"],

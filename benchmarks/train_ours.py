@@ -28,8 +28,8 @@ from learner.examples import rows_of
 from learner.lessons import lessons_of
 from learner.lora import LoraShape
 from learner.prepared import PreparedStore
-from learner.reward import RewardSettings
 from learner.reward_net import REWARD, RewardNet
+from learner.reward_steps import RewardSettings
 from learner.rows import batches
 from learner.steps import schedule, step
 

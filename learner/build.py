@@ -21,8 +21,9 @@ from learner.dpo import ADAPTER, Progress
 from learner.inbox import Inbox
 from learner.parts import PARENT, Parts
 from learner.prepared import PreparedStore
-from learner.reward import RewardModel, RewardSettings
+from learner.reward import RewardModel
 from learner.reward_net import REWARD
+from learner.reward_steps import RewardSettings
 from learner.samples import Sampler
 from learner.secrets import ServingSecrets
 from learner.store import Store

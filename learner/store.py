@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from learner.reward import Prediction
+from learner.reward_steps import Prediction
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from learner.build import build
 from learner.loop import plan_of, prepare_ahead, run, turn, update
 from learner.parts import Parts, known
 from learner.recovery import recover
-from learner.reward import Prediction
+from learner.reward_steps import Prediction
 from tests.learner.votes_log import ScriptedSampler, make_live, write_others, write_votes
 from tests.learner.whole_model import whole_model
 

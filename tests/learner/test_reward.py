@@ -11,14 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
-import learner.reward
+import learner.reward_steps
 from feedback.examples import Thumb
 from learner.backbone import Backbone
 from learner.examples import Preference, rows_of
 from learner.lora import LoraShape, Reach
 from learner.prepared import PreparedStore
-from learner.reward import RewardModel, RewardSettings
+from learner.reward import RewardModel
 from learner.reward_net import HEAD, REWARD, pool
+from learner.reward_steps import RewardSettings
 from learner.rows import Row, collate
 from tests.learner.tiny_llama import pairs, tiny_backbone, tiny_model
 
@@ -173,7 +174,7 @@ def test_after_an_explosion_the_model_learns_all_but_what_did_it(monkeypatch: py
     for reward in (hurt, spared):
         reward.learn(examples[:8])
     with monkeypatch.context() as patched:
-        patched.setattr(learner.reward, "EXPLOSION", 0.0)
+        patched.setattr(learner.reward_steps, "EXPLOSION", 0.0)
         hurt.learn(examples)
     assert hurt.learn(examples) == spared.learn([*examples[:8], *examples[16:]])
     assert hurt.net.digest() == spared.net.digest()

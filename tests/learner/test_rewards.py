@@ -10,8 +10,9 @@ import pytest
 from heliotrope.registry import Registry
 from learner import rewards
 from learner.prepared import PreparedStore
-from learner.reward import RewardModel, RewardSettings
+from learner.reward import RewardModel
 from learner.reward_net import REWARD
+from learner.reward_steps import RewardSettings
 from tests.heliotrope.small_adapters import stage
 from tests.learner.tiny_llama import pairs, tiny_backbone
 
