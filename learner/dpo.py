@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from math import log
 from time import monotonic
 
 import torch
@@ -21,7 +20,7 @@ from learner.examples import rows_of, teaches
 from learner.lessons import Lesson, lessons_of
 from learner.losses import Both, DpoForm, ThumbCounts, Variant, dpo
 from learner.metrics import Measured, PairMetrics, Progress, merge, summary
-from learner.mixture import Mixture, Terms, batch_loss, drift
+from learner.mixture import Mixture, Terms, batch_loss, drift, untaught
 from learner.prepared import PreparedStore, log_ratios
 from learner.rows import Batch, Row
 from learner.steps import Taken, Work, cut, schedule, step
@@ -40,7 +39,7 @@ __all__ = [
 
 ADAPTER = "policy"
 EXPLOSION = 20.0
-"""So many times the first step's loss, or that of a policy without an opinion (log 2) where it is higher, is no training."""
+"""A step's loss of so many times what it would cost base, or as far below 0, is no training."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,6 @@ def _run(
     plan = list(_plan([lesson.row for lesson in lessons], settings))
     course = _Course(backbone, lessons, settings, store)
     history: list[Progress] = []
-    highest = 0.0
     for number, rows in enumerate(plan, 1):
         began = monotonic()
         rate = settings.learning_rate * schedule(number, len(plan))
@@ -184,8 +182,8 @@ def _run(
         with backbone.worn(ADAPTER):
             taken = step(optimiser, works, workers, rate, settings.grad_clip)
         heap.give_back()
-        highest = highest or EXPLOSION * max(taken.loss, log(2))
-        if not (taken.finite and taken.loss <= highest):
+        highest = EXPLOSION * course.untaught(rows)
+        if not (taken.finite and abs(taken.loss) <= highest):
             raise Diverged(_gone(taken, number, highest), [row.id for row in rows])
         speed = len(rows) / (monotonic() - began)
         history.append(Progress(number, len(plan), summary(taken.figures), speed, taken.grad_norm))
@@ -203,13 +201,16 @@ class _Course:
         self._backbone, self._settings, self._store = backbone, settings, store
         self._lesson_of = {lesson.row.id: lesson for lesson in lessons}
         self._mean_share = sum(lesson.share for lesson in lessons) / len(lessons)
-        self._balance = _counts(lessons).weights()
+        balance = _counts(lessons).weights()
+        self._terms = Terms(
+            settings.form, settings.length_alpha, torch.zeros(()), balance, settings.sft_weight
+        )
 
     def terms(self, rows: Sequence[Row]) -> Terms:
         """What a step's losses depend on, of the weights as they are before it."""
         settings, those = self._settings, [self._lesson_of[row.id] for row in rows]
         z0 = drift(self._backbone, those, ADAPTER, settings.token_budget)
-        return Terms(settings.form, settings.length_alpha, z0, self._balance, settings.sft_weight)
+        return replace(self._terms, z0=z0)
 
     def works(self, rows: Sequence[Row]) -> tuple[list[Work[Measured]], int]:
         """A step's work, and how much of it goes side by side. What layers below the adapter give is made here, by base."""
@@ -222,14 +223,22 @@ class _Course:
     def loss(self, terms: Terms, rows: int, batch: Batch, states: States) -> tuple[Tensor, Measured]:
         """A batch's part of the loss of a step of so many rows, and its figures."""
         those = [self._lesson_of[id] for id in batch.ids]
-        factors = [self._settings.mixture.of(lesson.kind) for lesson in those]
-        weights = torch.tensor(
-            [f * lesson.share / self._mean_share / rows for f, lesson in zip(factors, those, strict=True)]
-        )
+        weights = self._weights(those, rows)
         logprobs = self._backbone.logprobs(batch, ADAPTER, states)
         loss, measured = batch_loss(logprobs, batch, those, weights, terms, self._store)
         _check(measured.losses.isfinite(), batch.ids)
         return loss, measured
+
+    def untaught(self, rows: Sequence[Row]) -> float:
+        """What a step costs a policy that is base, nats."""
+        those = [self._lesson_of[row.id] for row in rows]
+        return untaught(those, self._weights(those, len(rows)), self._terms)
+
+    def _weights(self, lessons: Sequence[Lesson], rows: int) -> Tensor:
+        """Of lessons in a step of so many rows."""
+        factors = [self._settings.mixture.of(lesson.kind) for lesson in lessons]
+        each = zip(factors, lessons, strict=True)
+        return torch.tensor([f * lesson.share / self._mean_share / rows for f, lesson in each])
 
 
 def _counts(lessons: Sequence[Lesson]) -> ThumbCounts:
@@ -261,4 +270,5 @@ def _check(finite: Tensor, ids: Sequence[str]) -> None:
 def _gone(taken: Taken, number: int, highest: float) -> str:
     if not taken.finite:
         return "gradient not finite"
-    return f"loss {taken.loss:.3g} in step {number}, above {highest:.3g} (lower dpo.learning_rate),"
+    side = "above" if taken.loss > 0 else "below -"
+    return f"loss {taken.loss:.3g} in step {number}, {side}{highest:.3g}, {EXPLOSION:g} times what base would have (lower dpo.learning_rate),"

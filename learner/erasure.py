@@ -35,7 +35,9 @@ def heed(parts: Parts) -> int:
 
 
 def _heed(parts: Parts, asked: Sequence[str]) -> int:
-    """Confirms only those that the log has given: over a broker, what serving has committed comes a moment later."""
+    """Confirms only those that the log has given: over a broker, what serving has committed comes a moment later. An update that a
+    kill cut off is not made as it would have been: it may have had what is now to go."""
+    parts.store.end()
     parts.secrets.forget()
     parts.inbox.read()
     kept = parts.inbox.training_set

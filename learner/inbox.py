@@ -39,7 +39,11 @@ class Inbox:
     def read(self, until: Positions | None = None) -> int:
         """Take in what is new (up to `until`, beyond which nothing counts then); how many records that was."""
         self._until = until
-        count = self._set.follow(self._log, until)
+        return self._set.follow(self._log, until) + self.read_moves(until)
+
+    def read_moves(self, until: Positions | None = None) -> int:
+        """Of what is new, moves of versions alone: while an update is under way, what it is made of must not be taken back."""
+        count = 0
         for record in read_all(self._log, POLICY, self._policy):
             if until is not None and record.offset > until.get(record.place, 0):
                 continue

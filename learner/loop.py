@@ -160,7 +160,7 @@ def judged(parts: Parts, shadow: str, preferences: list[Teaching]) -> dict[str, 
     room = min(config.model.max_context - longest, config.dpo.max_tokens - 2 * longest)
     prompts = parts.inbox.prompts(config.judge.prompts, preferences, room)
     sampling = Sampling(temperature=config.serving.temperature, max_tokens=longest)
-    parts.inbox.read()
+    parts.inbox.read_moves()
     rival = parts.inbox.live  # what people have now, which may not be what they had when training began
     log.info("judging %s on %d prompts against %s", shadow[:12], len(prompts), rival)
     drawn = evidence.draw(parts.sampler, shadow, rival, prompts, sampling)

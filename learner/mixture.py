@@ -100,6 +100,19 @@ def batch_loss(
     return loss, Measured(weights, losses, margins, seen.kl())
 
 
+def untaught(lessons: Sequence[Lesson], weights: PerLesson, terms: Terms) -> float:
+    """What these cost a policy that is base, nats: log 2 a pair by a logistic loss, half its kind's weight a thumb. A demonstration
+    counts as 1 nat a token, of the size of what a base says of people's words."""
+    even = Both(*[weights.new_zeros(1)] * 2)
+    pair = dpo(even, even, terms.form).losses.item() + terms.sft_weight
+    up, down = terms.balance
+
+    def cost(lesson: Lesson) -> float:
+        return {"pair": pair, "thumb": (up if lesson.up else down) / 2, "demonstration": 1.0}[lesson.kind]
+
+    return float(weights @ weights.new_tensor([cost(lesson) for lesson in lessons]))
+
+
 Part = tuple[Tensor, Tensor, Tensor, Tensor]
 """Loss; places of the lessons that it is of; their losses; their margins."""
 

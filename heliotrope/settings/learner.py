@@ -90,10 +90,10 @@ class Dpo(Section):
 
 
 class Mixture(Section):
-    """How much one example of a kind weighs in a policy update beside one of another kind. At 0 nothing is learned from the kind,
-    by the reward model neither."""
+    """How much one example of a kind weighs in a policy update beside one of another kind. At 0 nothing is learned from thumbs or
+    demonstrations, by the reward model neither."""
 
-    pairs: float = Field(default=1.0, ge=0, le=100)
+    pairs: float = Field(default=1.0, gt=0, le=100)
     """A preference pair (DPO)."""
     thumbs: float = Field(default=1.0, ge=0, le=100)
     """A thumb (KTO); its pull on a response is half of a pair's as it is."""

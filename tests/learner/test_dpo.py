@@ -133,6 +133,13 @@ def test_a_loss_that_explodes_stops_names_the_examples_and_undoes():
     assert backbone.digest("policy") == before
 
 
+def test_a_robust_loss_that_runs_away_below_zero_stops_too():
+    backbone = tiny_backbone(2)
+    runaway = replace(SETTINGS, learning_rate=0.02, epochs=6, beta=1.0, variant="robust", label_smoothing=0.4)
+    with pytest.raises(Diverged, match=r"loss -\d.*below -13.9, 20 times what base would have"):
+        train_policy(backbone, pairs(64), [1.0] * 64, runaway, PreparedStore())
+
+
 def test_what_is_prepared_equals_what_is_computed_anew():
     backbone, store, _ = train()
     rows, _ = rows_of(pairs(5), 99)

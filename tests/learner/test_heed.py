@@ -16,6 +16,7 @@ from heliotrope.registry import Registry
 from heliotrope.v1.events_pb2 import Event
 from learner.erasure import heed
 from learner.inbox import Inbox
+from learner.store import Plan, Store
 
 
 @dataclass
@@ -54,7 +55,8 @@ def parts_of(folder: Path, log: SqliteLog, serving: Serving) -> SimpleNamespace:
     kept = TrainingSet(folder / "set.db", lambda: Joiner(("human",), 0.0), "r", lambda: 1e9)
     inbox = Inbox(log, kept, 100)
     found = {"config": Config(), "secrets": serving, "registry": Registry(folder / "registry")}
-    return SimpleNamespace(**found, inbox=inbox, reward=Models(), prepared=Models())
+    store = Store(folder / "learner")
+    return SimpleNamespace(**found, inbox=inbox, reward=Models(), prepared=Models(), store=store)
 
 
 def ask(log: SqliteLog) -> None:
@@ -77,4 +79,13 @@ def test_a_confirmation_that_fails_leaves_the_learner_running(tmp_path: Path) ->
     ask(log)
     parts = parts_of(tmp_path, log, Serving(["e"], away=True))
     assert heed(parts) == 0  # pyright: ignore[reportArgumentType]
+    parts.inbox.close()
+
+
+def test_an_update_that_was_cut_off_is_not_taken_up_after_an_erasure(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "events.db")
+    ask(log)
+    parts = parts_of(tmp_path, log, Serving(["e"]))
+    parts.store.begin(Plan("base", {}, 0.0))
+    assert heed(parts) == 1 and parts.store.begun() is None  # pyright: ignore[reportArgumentType]
     parts.inbox.close()

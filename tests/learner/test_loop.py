@@ -23,6 +23,7 @@ from heliotrope.registry import verify
 from heliotrope.v1 import events_pb2
 from learner import rewards
 from learner.build import build
+from learner.dpo import Progress
 from learner.loop import plan_of, prepare_ahead, run, turn, update
 from learner.parts import Parts, known
 from learner.recovery import recover
@@ -304,8 +305,8 @@ def killed(overrides: list[str], place: str) -> None:
 
     os.environ[VARIABLE] = place if "READY" in place else ""
     parts = build(load(None, overrides), lambda progress: reached(SECOND_STEP, 2))
-    step = parts.reward._step
-    parts.reward._step = lambda new: (reached(SECOND_REWARD_STEP, 2), step(new))[1]
+    steps, take = parts.reward._steps, parts.reward._steps.take
+    steps.take = lambda *given: (reached(SECOND_REWARD_STEP, 2), take(*given))[1]
     turn(replace(parts, sampler=Sampler()))  # pyright: ignore[reportArgumentType]
 
 
@@ -349,6 +350,44 @@ def test_an_update_killed_on_its_way_is_made_as_it_would_have_been(
     again.store.begin(plan)  # killed between READY and the end
     later = turn(again)
     assert later and len(set(later.manifest.example_ids) - set(made.manifest.example_ids)) > COUNT / 2
+
+
+class Killed(BaseException):
+    """Nothing catches it, as with a kill."""
+
+
+def test_what_is_taken_back_during_an_update_that_is_killed_does_not_change_it(
+    build_parts: Build, log: SqliteLog, tmp_path: Path
+) -> None:
+    write_votes(log, COUNT)
+    other = build_parts()
+    preferences = read(other)
+    plan = plan_of(other)
+    elsewhere = replace(other, registry=type(other.registry)(tmp_path / "elsewhere"))
+    undisturbed = update(elsewhere, preferences, plan)
+    vote = next(p for p in preferences if p.id in undisturbed.manifest.example_ids)
+
+    class Stopped(ScriptedSampler):
+        def draw(self, *asked):
+            raise Killed
+
+    def take_back(at: Progress) -> None:
+        if at.step == 1:
+            back = events_pb2.Event(
+                event_id="back", user=vote.user, tenant="default", producer_id="q", sequence=1
+            )
+            back.feedback_retracted.feedback_event_id = vote.event_ids[0]
+            log.append([back])
+
+    parts = replace(build_parts(), progress=take_back, sampler=Stopped())  # pyright: ignore[reportArgumentType]
+    read(parts)
+    with pytest.raises(Killed):
+        update(parts, read(parts), parts.store.begin(plan))
+    again = build_parts()
+    recover(again)
+    made = turn(again)
+    assert made and made.digest == undisturbed.digest
+    assert vote.id not in {p.id for p in read(again)}, "it counts from now on"
 
 
 def test_an_update_that_fails_is_not_taken_up_again(build_parts: Build, log: SqliteLog) -> None:

@@ -13,7 +13,7 @@ from learner.dpo import DpoSettings, train_policy
 from learner.examples import rows_of
 from learner.lessons import lessons_of
 from learner.losses import DpoForm
-from learner.metrics import Measured
+from learner.metrics import Measured, Progress
 from learner.mixture import Mixture, Terms, batch_loss, drift
 from learner.prepared import PreparedStore, log_ratios
 from learner.rows import collate, make_row
@@ -172,3 +172,13 @@ def test_a_temperature_is_of_both_distributions():
     got = torch.stack([hot[id] for id in batch.ids])
     assert torch.allclose(got, want, atol=1e-4)
     assert not torch.allclose(got, torch.stack(list(log_ratios(backbone, rows, store, "policy").values())))
+
+
+def test_a_rare_kind_of_thumb_is_no_explosion():
+    said = [t for t in thumbs(44) if t.up] + [
+        t for t in thumbs(1, seed=4) if not t.up
+    ]  # the one down weighs 33
+    seen: list[Progress] = []
+    alone = replace(SETTINGS, epochs=1, batch_pairs=1, learning_rate=1e-5)
+    train_policy(tiny_backbone(2), said, [1.0] * 45, alone, PreparedStore(), seen.append)
+    assert max(at.metrics.loss for at in seen) == pytest.approx(16.5, rel=0.01)
