@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from feedback.examples import Example, Preference
 from heliotrope.config import Config
-from heliotrope.errors import FailedPrecondition, ModelError
+from heliotrope.errors import FailedPrecondition, InvalidInput, ModelError
 from learner import heap
 from learner.backbone import Backbone, States
 from learner.examples import rows_of, teaches
@@ -47,9 +48,9 @@ class DpoSettings:
     """How one version is trained: the configuration's `[dpo]` and `[mixture]`, and the seed."""
 
     beta: float = 0.1
-    learning_rate: float = 2e-4
+    learning_rate: float = 1.5e-3
     epochs: int = 1
-    batch_pairs: int = 16
+    batch_pairs: int = 8
     token_budget: int = 2048
     grad_clip: float = 1.0
     max_tokens: int = 1024
@@ -122,9 +123,13 @@ def train_policy(
     them as they come. `shares` are the weights of `learner.examples.weights`. The optimiser is fresh, the reference is
     base. The same weights, examples, settings, thread count and processor give the same adapter, bit by bit.
     Raises Diverged, with the weights as they were before and the step's rows prepared anew next time, when a loss or
-    gradient is not finite or explodes, and FailedPrecondition when no example can be used.
+    gradient is not finite or explodes, FailedPrecondition when no example can be used, and InvalidInput when two have one id, by
+    which what is prepared is found.
     """
     began = monotonic()
+    (id, times), *_ = Counter(e.id for e in preferences).most_common(1) or [("", 0)]
+    if times > 1:
+        raise InvalidInput(f"{times} examples have the id {id}: give each its own")
     weight_of = {
         e.id: share for e, share in zip(preferences, shares, strict=True) if share > 0 and teaches(e)
     }

@@ -118,7 +118,8 @@ def reward_win_rate(evidence: Evidence, settings: Settings) -> Gate:
 def kl_to_base(evidence: Evidence, settings: Settings) -> Gate:
     """KL(candidate ‖ base), nats a response: the mean log-ratio of the candidate's own samples, against a budget.
 
-    noise_floor: what trainer and engine differ by on these very tokens with the same weights, mean |Δ log-probability| a token.
+    noise_floor: what trainer and engine differ by on these very responses with the same weights, mean |Δ log π(y)| over their tokens:
+    as in the log-ratio, what they differ by at single tokens cancels inside a response where it has both signs.
     """
     ratios = [s.log_ratio for s in evidence.candidate]
     if not ratios:

@@ -11,9 +11,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from threading import Event
 
 from feedback.agreement import Agreement, agreement
+from feedback.examples import Example
 from feedback.teachings import Teaching
 from heliotrope.config import Config
 from heliotrope.errors import HeliotropeError
@@ -135,7 +137,8 @@ def train(parts: Parts, parent: str, preferences: list[Teaching], now: float) ->
     config = parts.config
     learned = learned_by(parts.registry, parent, preferences)
     seed = f"{config.learner.seed} {parent}"
-    shares = lesson(preferences, _shares(preferences, now, config), learned, config.learner.rehearsal, seed)
+    weigh = partial(_shares, now=now, config=config)
+    shares = lesson(preferences, weigh, learned, config.learner.rehearsal, seed)
     aged = discount(_trainer(parts), parent, preferences, shares)
     hold(parts, PARENT, parent)
     log.info(
@@ -195,7 +198,7 @@ def prepare_ahead(parts: Parts, preferences: list[Teaching]) -> None:
         heap.give_back()
 
 
-def _shares(preferences: list[Teaching], now: float, config: Config) -> list[float]:
+def _shares(preferences: Sequence[Example], now: float, config: Config) -> list[float]:
     settings = config.learner
     half_life = settings.half_life_days * 86400
     return weights(preferences, now, half_life, settings.votes_per_person, settings.person_share)

@@ -18,7 +18,7 @@ class PairMetrics:
     """Means over pairs and thumbs, each weighted as in training; loss over demonstrations too."""
 
     loss: float
-    """What was minimised; nats for logistic losses."""
+    """DPO's, KTO's and SFT's own, without what `dpo.sft_weight` adds; nats for logistic losses."""
     accuracy: float
     """Share whose chosen response has the higher implicit reward, or whose thumb points the way that the policy went;
     an exact tie counts half. NaN where there was neither."""

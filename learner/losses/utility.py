@@ -26,15 +26,10 @@ class KtoLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class ThumbCounts:
-    """How many thumbs there have been, on a stream or in a window; `weights` may be asked at any time."""
+    """How many thumbs there have been so far, on a stream or in a window, or what they weigh; `weights` may be asked at any time."""
 
     ups: float = 0
     downs: float = 0
-
-    def add(self, ups: ResponseFlags) -> ThumbCounts:
-        """The counts after these as well."""
-        count = float(ups.sum())
-        return ThumbCounts(self.ups + count, self.downs + len(ups) - count)
 
     def weights(self) -> tuple[float, float]:
         """(lambda_up, lambda_down) with 1 <= lambda_up * ups / (lambda_down * downs) <= 4/3, the smaller one being 1.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feedback.examples import Preference
-from heliotrope.errors import FailedPrecondition
+from heliotrope.errors import FailedPrecondition, InvalidInput
 from learner.dpo import Diverged, DpoSettings, Progress, evaluate, train_policy
 from learner.examples import rows_of, weights
 from learner.prepared import PreparedStore, log_ratios
@@ -90,6 +90,14 @@ def test_ties_held_out_and_weightless_pairs_are_not_trained_on():
     assert "empty" in update.refused["p003-3"]
     with pytest.raises(FailedPrecondition, match="no usable preference among 6"):
         train_policy(tiny_backbone(2), examples, [0.0] * 6, SETTINGS, PreparedStore())
+
+
+def test_two_examples_of_one_id_are_refused():
+    one, other = pairs(2)
+    with pytest.raises(InvalidInput, match=f"2 examples have the id {one.id}: give each its own"):
+        train_policy(
+            tiny_backbone(2), [one, replace(other, id=one.id)], [1.0, 1.0], SETTINGS, PreparedStore()
+        )
 
 
 def test_a_weight_is_as_good_as_a_repetition():

@@ -87,12 +87,6 @@ def test_one_kind_alone_is_safe(counts: ThumbCounts):
     assert counts.weights() == (1, 1)
 
 
-def test_counts_run_on_a_stream():
-    counts = ThumbCounts().add(flags(True, False)).add(flags(False, False))
-    assert counts == ThumbCounts(1, 3)
-    assert counts.weights() == (3, 1)
-
-
 def test_a_batch_of_one_kind_has_a_loss_and_a_gradient():
     for up in (True, False):
         ratios = draw(4)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from feedback.examples import Preference
 from heliotrope.registry import Registry
-from learner.rehearsal import learned_by, lesson
+from learner.examples import weights
+from learner.rehearsal import Weigh, learned_by, lesson
 from tests.heliotrope.small_adapters import stage
 
 
@@ -29,10 +34,16 @@ PREFERENCES = [preference(f"p{n:03d}") for n in range(200)]
 OLD = frozenset(p.id for p in PREFERENCES[:160])
 
 
+def fixed(shares: list[float], preferences: list[Preference] = PREFERENCES) -> Weigh:
+    """Each has its share, whatever it is beside."""
+    share_of = {p.id: share for p, share in zip(preferences, shares, strict=True)}
+    return lambda among: [share_of[p.id] for p in among]
+
+
 def kept(
     shares: list[float], learned: frozenset[str] = OLD, rehearsal: float = 0.25, seed: int = 1
 ) -> set[str]:
-    found = lesson(PREFERENCES, shares, learned, rehearsal, f"{seed}")
+    found = lesson(PREFERENCES, fixed(shares), learned, rehearsal, f"{seed}")
     return {p.id for p, share in zip(PREFERENCES, found, strict=True) if share > 0}
 
 
@@ -43,7 +54,7 @@ def test_all_news_and_a_quarter_as_many_of_the_old() -> None:
 
 def test_what_stays_keeps_its_share() -> None:
     shares = [0.5 + n / 1000 for n in range(200)]
-    found = lesson(PREFERENCES, shares, OLD, 0.25, seed="1")
+    found = lesson(PREFERENCES, fixed(shares), OLD, 0.25, seed="1")
     assert all(after in (0.0, before) for before, after in zip(shares, found, strict=True))
 
 
@@ -64,7 +75,16 @@ def test_ties_held_out_and_cut_ones_are_never_rehearsed() -> None:
         preference("new"),
     ]
     learned = frozenset({"tie", "kept-out", "zero"})
-    assert lesson(preferences, [1.0, 1.0, 0.0, 1.0], learned, 10, seed="1") == [0.0, 0.0, 0.0, 1.0]
+    shares = [1.0, 1.0, 0.0, 1.0]
+    assert lesson(preferences, fixed(shares, preferences), learned, 10, seed="1") == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_nobody_has_more_than_a_share_because_others_are_not_rehearsed() -> None:
+    """One person's 40 news beside 10 rehearsed votes of ten others weigh as much as each of these."""
+    said = [replace(p, user=p.id if p.id in OLD else "loud") for p in PREFERENCES]
+    found = lesson(said, partial(weights, now=0.0, half_life=1.0), OLD, 0.25, seed="1")
+    loud = sum(share for p, share in zip(said, found, strict=True) if p.user == "loud")
+    assert sum(share > 0 for share in found) == 50 and loud == pytest.approx(sum(found) / 11)
 
 
 def test_without_a_version_everything_is_news() -> None:
