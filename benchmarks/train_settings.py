@@ -13,8 +13,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bfloat16 weights, precomputed": BFLOAT16 | {"weights": "bfloat16", "precompute_ref_log_probs": True},
     "bfloat16 weights": BFLOAT16 | {"weights": "bfloat16"},
     "bfloat16 weights, no autocast": FLOAT32 | {"weights": "bfloat16"},
-    "bfloat16 weights, micro-batches": BFLOAT16
-    | {"weights": "bfloat16", "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
+    "bfloat16 weights, micro-batches": BFLOAT16 | {"weights": "bfloat16", "per_device_train_batch_size": 2},
 } | {
     name + more: values | extra
     for name, values in (("float32", FLOAT32), ("bfloat16", BFLOAT16))
@@ -26,4 +25,5 @@ SETTINGS: dict[str, dict[str, Any]] = {
     )
 }
 """TRL's arguments by the name of the table's row. Its defaults are bfloat16 autocast and gradient checkpointing. Padding-free rows
-it has in SFT alone. `weights`: of the frozen base, float32 unless said; no argument of TRL's."""
+it has in SFT alone. `weights`: of the frozen base, float32 unless said; no argument of TRL's. Smaller batches are accumulated to a step of
+the same size."""

@@ -40,6 +40,10 @@ def main() -> None:
     loss = trainer.train().training_loss
     seconds = perf_counter() - began
     peak = peak_gb(job.device)
+    if trainer.state.global_step != len(texts) // _step_size(job):
+        raise SystemExit(
+            f"{trainer.state.global_step} steps of {len(texts)} texts, not of {_step_size(job)} each"
+        )
     ids = [_ids(job, row) for row in trainer.train_dataset]
     named = fingerprint(part for row in ids for part in row)
     outcome = Outcome(seconds, peak, loss, _accuracy(job, trainer, list(unseen.values())), named)
@@ -128,7 +132,7 @@ def _arguments(job: Job) -> Any:
         raise SystemExit("no reference pass in this trainer")
     if settings.get("padding_free") and job.task != "sft":
         raise SystemExit("this trainer pads, whatever it is told")
-    size = job.batch * (2 if job.task == "kto" else 1)
+    size = settings.pop("per_device_train_batch_size", _step_size(job))
     return getattr(trl, f"{NAMES[job.task]}Config")(
         output_dir=job.scratch,
         num_train_epochs=1,
@@ -143,8 +147,15 @@ def _arguments(job: Job) -> Any:
         disable_tqdm=True,
         dataloader_pin_memory=job.device == "cuda",
         per_device_eval_batch_size=2,
-        **{"train_sampling_strategy": "sequential", "per_device_train_batch_size": size} | extra | settings,
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=_step_size(job) // size,
+        **{"train_sampling_strategy": "sequential"} | extra | settings,
     )
+
+
+def _step_size(job: Job) -> int:
+    """Texts of one optimiser step."""
+    return job.batch * (2 if job.task == "kto" else 1)
 
 
 def _with_our_schedule(kind: Any) -> Any:
