@@ -45,7 +45,10 @@ def _heed(parts: Parts, asked: Sequence[str]) -> int:
     if not read:
         return 0
     standing = known(parts)
-    rewards.keep(parts.reward, judgements(standing), parts.inbox.erased)
+    again = rewards.keep(parts.reward, judgements(standing), parts.inbox.erased)
+    if again is not None:
+        # Before the purge: killed in between, the kept state is learned again and says the same.
+        parts.store.record(again, afresh=True)
     for digest in rewards.purge(parts.registry, parts.inbox.erased):
         log.warning("reward model %s had learned from somebody who is erased, and is deleted", digest[:12])
     parts.prepared.retain({p.id for p in standing})

@@ -108,7 +108,9 @@ def update(
     wait_turn(parts)
     start_from(parts, parent)
     said = judgements(preferences)
-    rewards.keep(parts.reward, said, parts.inbox.erased)
+    again = rewards.keep(parts.reward, said, parts.inbox.erased)
+    if again is not None:
+        parts.store.record(again, afresh=True)
     parts.store.record(parts.reward.learn(said))
     trained = train(parts, parent, preferences, now)
 

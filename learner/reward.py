@@ -82,12 +82,14 @@ class RewardModel:
                 return []
         return made
 
-    def keep(self, standing: Sequence[Judgement], afresh: bool = False) -> None:
+    def keep(self, standing: Sequence[Judgement], afresh: bool = False) -> list[Prediction] | None:
         """Rehearse no more what stands no longer: taken back, replaced, or older than all that stands (the window).
 
         A trained weight cannot be taken back one by one. So once a tenth of what was learned was, or at once when
         `afresh` (somebody was erased), all that stands is learned again from nothing, in the order of before: what is gone
         has then never been there.
+
+        Returns the predictions of one that begins from nothing, which are its whole record; None of one that goes on.
         """
         ids = {e.id for e in standing}
         oldest = min((e.time for e in standing), default=float("inf"))
@@ -95,10 +97,12 @@ class RewardModel:
         for judgement in gone:
             del self._known[judgement.id]
         self._withdrawn += sum(not standing or e.time >= oldest for e in gone)
-        if afresh or self._withdrawn > REBUILD_SHARE * (len(self._known) + self._withdrawn):
-            again = [e for e, _ in self._known.values()]
-            self._forget()
-            self.learn(again)
+        much = self._withdrawn > REBUILD_SHARE * (len(self._known) + self._withdrawn)
+        if self.learned and not (afresh or much):
+            return None
+        again = [e for e, _ in self._known.values()]
+        self._forget()
+        return self.learn(again)
 
     def score(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """The reward of every response of every row, by row id. Only differences under one prompt mean anything."""

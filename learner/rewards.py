@@ -14,6 +14,7 @@ from feedback.traces import tainted
 from heliotrope.registry import Manifest, Registry
 from learner.reward import RewardModel
 from learner.reward_loss import Judgement
+from learner.reward_steps import Prediction
 
 Erased = Callable[[Iterator[str]], Sequence[str]]
 """Of these events, those of which only the tombstone is left (`feedback.facts.Facts.erased_among`)."""
@@ -31,10 +32,11 @@ def take_up(model: RewardModel, registry: Registry, digest: str, standing: Seque
     return learned is not None and model.thaw(folder(registry), digest, standing, learned, withdrawn)
 
 
-def keep(model: RewardModel, standing: Sequence[Judgement], erased: Erased) -> None:
-    """Rehearse only what stands. Where what shaped the model was erased since, it is learned again without that."""
+def keep(model: RewardModel, standing: Sequence[Judgement], erased: Erased) -> list[Prediction] | None:
+    """Rehearse only what stands. Where what shaped the model was erased since, it is learned again without that. Returns what
+    `RewardModel.keep` does."""
     votes = votes_behind(sorted(model.learned))
-    model.keep(standing, afresh=bool(erased(iter(votes))))
+    return model.keep(standing, afresh=bool(erased(iter(votes))))
 
 
 def purge(registry: Registry, erased: Erased) -> list[str]:

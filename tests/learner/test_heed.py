@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from feedback.join import Joiner
 from feedback.sqlite_log import SqliteLog
 from feedback.training_set import TrainingSet
@@ -14,8 +16,10 @@ from heliotrope.config import Config
 from heliotrope.errors import Unavailable
 from heliotrope.registry import Registry
 from heliotrope.v1.events_pb2 import Event
+from learner import rewards
 from learner.erasure import heed
 from learner.inbox import Inbox
+from learner.reward_steps import Prediction
 from learner.store import Plan, Store
 
 
@@ -40,12 +44,13 @@ class Serving:
 
 
 class Models:
-    """A reward model and prepared examples of nobody."""
+    """A reward model and prepared examples of nobody. again: what it predicts while it learns again."""
 
     learned = frozenset[str]()
+    again: list[Prediction] | None = None
 
-    def keep(self, standing: Collection[object], afresh: bool) -> None:
-        """Nothing was learned."""
+    def keep(self, standing: Collection[object], afresh: bool) -> list[Prediction] | None:
+        return self.again
 
     def retain(self, ids: Collection[str]) -> None:
         """Nothing was prepared."""
@@ -71,6 +76,22 @@ def test_an_erasure_that_the_log_has_not_given_yet_is_not_confirmed(tmp_path: Pa
     assert heed(parts) == 0 and serving.confirmed == []  # pyright: ignore[reportArgumentType]
     ask(log)
     assert heed(parts) == 1 and serving.confirmed == ["e"]  # pyright: ignore[reportArgumentType]
+    parts.inbox.close()
+
+
+def test_what_a_model_said_that_had_learned_from_an_erased_person_goes_before_its_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = SqliteLog(tmp_path / "events.db")
+    ask(log)
+    parts = parts_of(tmp_path, log, Serving(["e"]))
+    store = parts.store
+    store.record([Prediction("of the person", 1.0, 0.3, 0), Prediction("of another", 1.0, 0.3, 8)])
+    parts.reward.again = [Prediction("of another", 0.0, 0.7, 0)]
+    at_purge: list[tuple[float, int]] = []
+    monkeypatch.setattr(rewards, "purge", lambda *_: at_purge.append(store.right()) or [])
+    assert heed(parts) == 1  # pyright: ignore[reportArgumentType]
+    assert at_purge == [(0.5, 1)], "killed after the purge, nothing would say that the record is another's"
     parts.inbox.close()
 
 

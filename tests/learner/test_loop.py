@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing import get_context
@@ -16,6 +16,7 @@ from threading import Event
 import pytest
 
 from feedback.sqlite_log import SqliteLog
+from feedback.teachings import Teaching
 from heliotrope.config import Config, load
 from heliotrope.errors import Unavailable
 from heliotrope.failpoints import VARIABLE
@@ -24,6 +25,7 @@ from heliotrope.v1 import events_pb2
 from learner import rewards
 from learner.build import build
 from learner.dpo import Progress
+from learner.erasure import retrain_without
 from learner.loop import plan_of, prepare_ahead, run, turn, update
 from learner.parts import Parts, known
 from learner.recovery import recover
@@ -89,6 +91,19 @@ def read_all_kinds(parts: Parts):
 def read(parts: Parts):
     parts.inbox.read()
     return parts.inbox.teachings(["Preference"])
+
+
+def take_back(log: SqliteLog, examples: Sequence[Teaching]) -> None:
+    for n, example in enumerate(examples):
+        back = events_pb2.Event(
+            event_id=f"back-{n}", tenant="default", user=example.user, producer_id="q", sequence=n + 1
+        )
+        back.feedback_retracted.feedback_event_id = example.event_ids[0]
+        log.append([back])
+
+
+def predictions(parts: Parts) -> dict[str, float]:
+    return {row["id"]: row["margin"] for row in parts.store._database.table("predictions").rows}
 
 
 def test_an_update_publishes_a_whole_traced_judged_version(build_parts: Build, log: SqliteLog) -> None:
@@ -223,11 +238,7 @@ def test_after_a_version_only_what_is_known_stays_prepared(build_parts: Build, l
     first = read_all_kinds(parts)
     prepare_ahead(parts, first)
     taken_back = first[0]
-    back = events_pb2.Event(
-        event_id="back", tenant="default", user=taken_back.user, producer_id="q", sequence=1
-    )
-    back.feedback_retracted.feedback_event_id = taken_back.event_ids[0]
-    log.append([back])
+    take_back(log, [taken_back])
     second = read_all_kinds(parts)
     assert len(second) == len(first) - 1 and taken_back.id in parts.prepared
     update(parts, second)
@@ -272,6 +283,34 @@ def test_a_reward_model_that_learns_again_is_judged_by_its_own_predictions(
         state.unlink()
     recover(again := build_parts())
     assert again.store.right()[1] == asked > 0
+
+
+def test_a_model_that_learns_again_keeps_no_prediction_of_what_was_taken_back(
+    build_parts: Build, log: SqliteLog
+) -> None:
+    write_votes(log, COUNT)
+    parts = build_parts()
+    update(parts, read(parts))
+    before = predictions(parts)
+    take_back(log, [p for p in read(parts) if not p.held_out][:8])  # of at most 40: more than a tenth
+    standing = read(parts)
+    update(parts, standing)
+    after = predictions(parts)
+    assert after.keys() == {p.id for p in standing if not p.held_out} and len(after) == len(before) - 8
+    assert list(after.values())[:8] == [0.0] * 8, "of a model that knew nothing"
+
+
+def test_a_successor_without_a_person_is_judged_by_its_own_predictions(
+    build_parts: Build, log: SqliteLog
+) -> None:
+    write_votes(log, COUNT)
+    parts = build_parts()
+    update(parts, read(parts))
+    asked = predictions(parts).keys()
+    left_out = next(p for p in read(parts) if p.id in asked)
+    again = build_parts()
+    retrain_without(again, left_out.user, "default")
+    assert predictions(again).keys() == asked - {left_out.id}
 
 
 def test_killed_before_ready_the_same_feedback_is_news_again(build_parts: Build, log: SqliteLog) -> None:

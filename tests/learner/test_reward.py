@@ -192,10 +192,10 @@ def test_much_taken_back_is_unlearned():
     kept, taken_back = examples[:16], examples[16:]
     changed, never = model(), model()
     changed.learn([*kept, *taken_back])
-    changed.keep(kept)  # 8 of 24: more than a tenth
-    never.learn(kept)
+    again = changed.keep(kept)  # 8 of 24: more than a tenth
+    assert again == never.learn(kept)
     assert margins(changed, examples) == margins(never, examples)
-    changed.keep([])
+    assert changed.keep([]) == []
     assert margins(changed, examples) == [0.0] * 24
 
 
@@ -204,8 +204,12 @@ def test_what_left_the_window_is_not_unlearned():
     reward = model()
     reward.learn([*old, *recent])
     before = margins(reward, old)
-    reward.keep(recent)
+    assert reward.keep(recent) is None
     assert margins(reward, old) == before
+
+
+def test_one_that_has_learned_nothing_has_a_record_of_nothing():
+    assert model().keep(pairs(3)) == []
 
 
 def test_one_who_is_erased_was_never_there():
