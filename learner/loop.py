@@ -190,14 +190,15 @@ def await_decision(parts: Parts, version: str, stop: Event) -> None:
 def prepare_ahead(parts: Parts, preferences: list[Teaching]) -> None:
     """While waiting, run the frozen base over what came in, half of a short training, and let the reward model learn it."""
     new = [p for p in preferences if p.id not in parts.prepared]
-    if new:
-        wait_turn(parts)
-    lessons, _ = lessons_of(new, {p.id: 1.0 for p in new}, parts.config.dpo.max_tokens)
+    if not new:
+        return
+    wait_turn(parts)
+    lessons, refused = lessons_of(new, {p.id: 1.0 for p in new}, parts.config.dpo.max_tokens)
+    parts.prepared.refuse(refused)
     rows = [lesson.row for lesson in lessons]
     parts.prepared.prepare(parts.backbone, rows, workers=1)  # there is time, and people are being served
     parts.store.record(parts.reward.learn(judgements(preferences), whole_steps=True))
-    if new:
-        heap.give_back()
+    heap.give_back()
 
 
 def _shares(preferences: Sequence[Example], now: float, config: Config) -> list[float]:

@@ -44,11 +44,17 @@ class PreparedStore:
 
     def __init__(self, max_bytes: int = 1 << 30) -> None:
         self._items: dict[str, Prepared] = {}
+        self._refused: set[str] = set()
         self._with_states: dict[str, int] = {}
         self._free = max_bytes
 
     def __contains__(self, id: str) -> bool:
-        return id in self._items
+        """Whether it need not be prepared any more, also because it cannot be."""
+        return id in self._items or id in self._refused
+
+    def refuse(self, ids: Iterable[str]) -> None:
+        """No row can be made of these; nobody need try again."""
+        self._refused.update(ids)
 
     def __getitem__(self, id: str) -> Prepared:
         return self._items[id]
@@ -56,6 +62,7 @@ class PreparedStore:
     def retain(self, ids: Collection[str]) -> None:
         """Forget all examples but these."""
         self.forget(self._items.keys() - set(ids))
+        self._refused.intersection_update(ids)
 
     def forget(self, ids: Iterable[str]) -> None:
         """Prepare these anew when they are next asked for."""

@@ -164,6 +164,21 @@ def test_a_version_says_what_was_too_long_to_be_learned_from(build_parts: Build,
     assert long.id not in version.manifest.example_ids
 
 
+def test_what_can_never_be_prepared_is_tried_once(build_parts: Build, log: SqliteLog) -> None:
+    write_votes(log, 9)
+    parts = build_parts()
+    preferences = read(parts)
+    preferences[0] = replace(preferences[0], chosen_ids=preferences[0].chosen_ids * 400)
+    looks: list[int] = []
+    for known_then in (preferences[:8], preferences[:8], preferences):
+        prepare_ahead(parts, known_then)
+        looks.append(parts.sampler.looks)  # pyright: ignore[reportAttributeAccessIssue]
+    assert looks == [1, 1, 2], "and a look at which nothing is new asks nobody"
+    assert parts.prepared._items.keys() >= {p.id for p in preferences[1:]}
+    parts.prepared.retain([])
+    assert preferences[0].id not in parts.prepared
+
+
 def test_a_kind_that_weighs_nothing_is_not_waited_for(
     build_parts: Build, log: SqliteLog, config: Config
 ) -> None:
