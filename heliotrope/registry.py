@@ -46,7 +46,7 @@ class Manifest(BaseModel):
     """Everything needed to know, and to make again, one version. `version`, `files`, `created_at` are the registry's;
     `passed` is the judge's word on all of `verdict` (learner/judge.py). log_positions: offset by place, "feedback/3".
     known_hash: of all examples at hand, those held out among them. without: a salted digest of who was left out.
-    refused: why examples could not be learned from, by id.
+    refused: why examples could not be learned from or judged by, by id.
     trained_at: seconds since 1970, from when the age of an example was counted. made_with: what else decides the bits of
     the weights: the lock, the processor's instructions, the number of threads."""
 

@@ -25,7 +25,7 @@ from heliotrope.v1.common_pb2 import Sampling
 from learner import evidence, heap, judge, publish, rewards
 from learner.courtesy import wait_turn
 from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_policy
-from learner.examples import Preference, teaches, weights
+from learner.examples import Preference, rows_of, teaches, weights
 from learner.lessons import lessons_of
 from learner.parts import PARENT, Parts, hold, judgements, known, start_from
 from learner.recovery import begun
@@ -153,9 +153,12 @@ def train(parts: Parts, parent: str, preferences: list[Teaching], now: float) ->
         wait_turn(parts)
 
     done = train_policy(parts.backbone, preferences, aged.shares, settings, parts.prepared, progress)
-    for why in done.refused.values():
-        log.warning("left out of training: %s", why)
-    return replace(done, drift=aged.drift, effective=aged.effective, age=_age(preferences, aged.shares, now))
+    _, unread = rows_of(judgements(preferences), settings.max_tokens)  # by the reward model, or the judge
+    refused = done.refused | unread
+    for why in refused.values():
+        log.warning("left out: %s", why)
+    age = _age(preferences, aged.shares, now)
+    return replace(done, refused=refused, drift=aged.drift, effective=aged.effective, age=age)
 
 
 def judged(parts: Parts, shadow: str, preferences: list[Teaching]) -> dict[str, judge.Gate]:

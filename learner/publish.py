@@ -42,7 +42,7 @@ class Origin:
     without: Mapping[str, str] = field(default_factory=dict)
     """See `learner.without.Without.record`."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Why examples could not be learned from, by id."""
+    """Why examples could not be learned from or judged by, by id."""
 
     @classmethod
     def of(

@@ -149,19 +149,24 @@ def test_thumbs_are_trained_on_beside_preferences(build_parts: Build, log: Sqlit
     assert version.manifest.metrics["preferences"] == COUNT + 4
 
 
-def test_a_version_says_what_was_too_long_to_be_learned_from(build_parts: Build, log: SqliteLog) -> None:
+def test_a_version_says_what_was_too_long_to_be_learned_from_or_judged_by(
+    build_parts: Build, log: SqliteLog
+) -> None:
     write_votes(log, COUNT)
     parts = build_parts()
     preferences = read(parts)
     longest = max(len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in preferences)
-    long = next(p for p in preferences if not p.held_out)
-    long = replace(long, chosen_ids=long.chosen_ids * 20)
+    taught, held_out = ([p for p in preferences if p.held_out is held] for held in (False, True))
+    tie = replace(taught[1], tie=True)
+    changed = {p.id: replace(p, chosen_ids=p.chosen_ids * 20) for p in (taught[0], tie, held_out[0])}
     limit = parts.config.dpo.model_copy(update={"max_tokens": longest})
     parts = replace(parts, config=parts.config.model_copy(update={"dpo": limit}))
-    version = update(parts, [long if p.id == long.id else p for p in preferences])
-    assert list(version.manifest.refused) == [long.id]
-    assert "raise the limit" in version.manifest.refused[long.id]
-    assert long.id not in version.manifest.example_ids
+    version = update(parts, [changed.get(p.id, p) for p in preferences])
+    refused = version.manifest.refused
+    assert refused.keys() == changed.keys(), "a tie only teaches rewards, and what is held out only judges"
+    assert all("raise the limit" in why for why in refused.values())
+    assert version.manifest.metrics["refused"] == 3
+    assert not changed.keys() & set(version.manifest.example_ids)
 
 
 def test_what_can_never_be_prepared_is_tried_once(build_parts: Build, log: SqliteLog) -> None:
