@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal
 
 from feedback.examples import Demonstration, Example, Preference, Thumb
@@ -67,9 +68,19 @@ def _with_mixtures(lessons: Sequence[Lesson], max_tokens: int) -> list[Lesson]:
         (lesson for lesson in lessons if lesson.kind == "thumb"), key=lambda lesson: lesson.row.id
     )
     mixed: dict[str, Row] = {}
-    for place, lesson in enumerate(thumbs):
-        others = (thumbs[(place + step) % len(thumbs)].row for step in range(1, len(thumbs)))
-        other = next((row for row in others if row.prompt != lesson.row.prompt), None)
-        if other and len(lesson.row.prompt) + len(other.responses[0]) <= max_tokens:
+    for lesson, other in _mismatched(thumbs):
+        if len(lesson.row.prompt) + len(other.responses[0]) <= max_tokens:
             mixed[lesson.row.id] = Row(lesson.row.id, lesson.row.prompt, other.responses)
     return [replace(lesson, mixed=mixed.get(lesson.row.id)) for lesson in lessons]
+
+
+def _mismatched(thumbs: Sequence[Lesson]) -> Iterator[tuple[Lesson, Row]]:
+    """Each with the next one, going round, of another prompt; nothing where all have one. Found a run of one prompt at a time:
+    many thumbs are often under one."""
+    runs = [list(run) for _, run in groupby(thumbs, key=lambda lesson: lesson.row.prompt)]
+    if len(runs) < 2:
+        return
+    after = [run[0].row for run in (*runs[1:], *runs[:2])]
+    for place, run in enumerate(runs):
+        goes_on = after[place].prompt == run[0].row.prompt  # the last run, in the first
+        yield from ((lesson, after[place + goes_on]) for lesson in run)
