@@ -75,6 +75,7 @@ class RewardSettings:
             votes_per_person=learner.votes_per_person,
             person_share=learner.person_share,
             max_tokens=config.dpo.max_tokens,
+            token_budget=config.dpo.token_budget,
             seed=learner.seed,
             **config.reward.model_dump(exclude={"layers", "depth"}),
         )

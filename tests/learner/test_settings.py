@@ -59,9 +59,9 @@ def test_every_setting_of_the_policy_update_is_configured() -> None:
     assert {field.name for field in fields(DpoSettings)} == {*DPO, "mixture", "seed"}
 
 
-def test_every_setting_of_the_reward_model_is_configured_but_how_steps_are_cut() -> None:
-    others = {"half_life", "votes_per_person", "person_share", "max_tokens", "seed"}
-    assert {f.name for f in fields(RewardSettings)} - {"batch_pairs", "token_budget"} == {*REWARD, *others}
+def test_every_setting_of_the_reward_model_is_configured_but_how_many_learn_together() -> None:
+    others = {"half_life", "votes_per_person", "person_share", "max_tokens", "token_budget", "seed"}
+    assert {f.name for f in fields(RewardSettings)} - {"batch_pairs"} == {*REWARD, *others}
 
 
 @pytest.mark.parametrize(("key", "value"), DPO.items())
@@ -115,6 +115,7 @@ def test_a_key_of_reward_is_the_reward_models(key: str, value: object) -> None:
         ("learner.votes_per_person", 7, "votes_per_person", 7),
         ("learner.person_share", 0.5, "person_share", 0.5),
         ("dpo.max_tokens", 200, "max_tokens", 200),
+        ("dpo.token_budget", 512, "token_budget", 512),
     ],
 )
 def test_a_key_of_another_section_is_the_reward_models(
