@@ -63,4 +63,4 @@ def train(pairs: Sequence[Pair], chat: ChatFormat, arguments: argparse.Namespace
 def _base(model: Path, rank: int, reach: Reach, work: Path) -> tuple[Backbone, KeptStates]:
     shape = LoraShape(rank=rank, alpha=2.0 * rank)
     backbone = Backbone.load(model, shape, adapters=(REWARD,), reach={REWARD: reach})
-    return backbone, KeptStates(work / f"states-{model.name}-{backbone.first_layer(REWARD)}")
+    return backbone, KeptStates(work / f"rows-{model.name}-{backbone.first_layer(REWARD)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 
@@ -23,7 +24,7 @@ PART = 100
 class KeptStates(PreparedStore):
     """Only the lower layers' states: rewards have no reference. folder: of this model and first adapted layer.
 
-    Half precision keeps 11 bits of what float32 says; training itself is in float32.
+    Kept by what a row's tokens are: another file of pairs may give the same ids to others. Half precision keeps 11 bits of what float32 says; training itself is in float32.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,11 +37,12 @@ class KeptStates(PreparedStore):
 
     def prepare(self, backbone: Backbone, rows: Iterable[Row]) -> None:
         """Run the lower layers over the rows that are new, a file at a time, so that a stop loses one file."""
-        new = [row for row in rows if row.id not in self._kept]
+        named = {_name(row): row for row in rows}
+        new = [(name, row) for name, row in named.items() if name not in self._kept]
         for start in range(0, len(new), PART):
             began, made = monotonic(), dict[str, Tensor]()
-            for row in new[start : start + PART]:
-                made[row.id] = backbone.lower(collate([row]), REWARD).half()
+            for name, row in new[start : start + PART]:
+                made[name] = backbone.lower(collate([row]), REWARD).half()
             path = self._folder / f"{len(self._kept):06}.unready"
             save_file(made, path)
             self._read(path.replace(path.with_suffix(".safetensors")))
@@ -50,8 +52,12 @@ class KeptStates(PreparedStore):
 
     def states(self, backbone: Backbone, batch: Batch, adapter: str | None = None) -> States:
         """The batch's states."""
-        return batch.join([self._kept[id].float() for id in batch.ids])
+        return batch.join([self._kept[_name(row)].float() for row in batch.rows])
 
     def _read(self, path: Path) -> None:
         with safe_open(path, framework="pt") as file:
-            self._kept |= {id: file.get_tensor(id) for id in file.keys()}  # noqa: SIM118  not a dict
+            self._kept |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+
+
+def _name(row: Row) -> str:
+    return sha256(repr((row.prompt, row.responses)).encode()).hexdigest()
