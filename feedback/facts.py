@@ -149,6 +149,11 @@ class Facts:
             "SELECT place, offset FROM facts WHERE event_id = ?", (event_id,)
         ).fetchone()
 
+    def given_at(self, event_id: str) -> float:
+        """An event's time, seconds since 1970; 0 when it was not read, or is not kept."""
+        found = self._connection.execute("SELECT at FROM facts WHERE event_id = ?", (event_id,)).fetchone()
+        return found[0] if found else 0.0
+
     def erased_among(self, event_ids: Iterator[str]) -> list[str]:
         """Those of which only the tombstone is left."""
         sql = "SELECT 1 FROM facts WHERE event_id = ? AND kind = 'erased'"

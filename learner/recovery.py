@@ -33,7 +33,8 @@ def recover(parts: Parts, stop: Event | None = None) -> None:
             return
     preferences = known(parts)
     said, digest = judgements(preferences), newest.reward_model.get("digest", "")
-    if not rewards.take_up(parts.reward, parts.registry, digest, said):
+    given_at = parts.inbox.training_set.facts.given_at
+    if not rewards.take_up(parts.reward, parts.registry, digest, said, given_at):
         log.warning("the reward model of %s is not kept here; learning it again", newest.version)
         parts.store.record(parts.reward.learn(said), afresh=True)
     parts.inbox.settle(preferences)

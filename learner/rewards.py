@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from feedback.lineage import readable, votes_behind
+from feedback.teachings import votes_of
 from feedback.traces import tainted
 from heliotrope.registry import Manifest, Registry
 from learner.reward import RewardModel
@@ -19,17 +20,26 @@ from learner.reward_steps import Prediction
 Erased = Callable[[Iterator[str]], Sequence[str]]
 """Of these events, those of which only the tombstone is left (`feedback.facts.Facts.erased_among`)."""
 
+GivenAt = Callable[[str], float]
+"""An event's time, seconds since 1970 (`feedback.facts.Facts.given_at`)."""
+
 
 def folder(registry: Registry) -> Path:
     """Where they lie."""
     return registry.root / "rewards"
 
 
-def take_up(model: RewardModel, registry: Registry, digest: str, standing: Sequence[Judgement]) -> bool:
+def take_up(
+    model: RewardModel, registry: Registry, digest: str, standing: Sequence[Judgement], given_at: GivenAt
+) -> bool:
     """Go on from a version's reward model; False, unchanged, where it is not kept whole or not known what shaped it."""
     records = _records(registry)
-    learned, withdrawn = _learned(records, digest), int(records.get(digest, {}).get("withdrawn", 0))
-    return learned is not None and model.thaw(folder(registry), digest, standing, learned, withdrawn)
+    learned = _learned(records, digest)
+    if learned is None:
+        return False
+    recorded = int(records.get(digest, {}).get("withdrawn", 0))
+    withdrawn = max(recorded, _withdrawn(learned, standing, given_at))  # also what was read since the version
+    return model.thaw(folder(registry), digest, standing, learned, withdrawn)
 
 
 def keep(model: RewardModel, standing: Sequence[Judgement], erased: Erased) -> list[Prediction] | None:
@@ -79,3 +89,10 @@ def _learned(records: Mapping[str, Mapping[str, str]], digest: str) -> frozenset
         found.update(record["learned"].split())
         digest = record["parent"]
     return frozenset(found)
+
+
+def _withdrawn(learned: frozenset[str], standing: Sequence[Judgement], given_at: GivenAt) -> int:
+    """How many stand no longer, those left out that are older than all that stands: see `RewardModel.keep`."""
+    oldest = min((e.time for e in standing), default=0.0)
+    gone = learned - {e.id for e in standing}
+    return sum(max(map(given_at, votes_of(id))) >= oldest for id in gone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -318,6 +319,34 @@ def test_a_model_that_learns_again_keeps_no_prediction_of_what_was_taken_back(
     after = predictions(parts)
     assert after.keys() == {p.id for p in standing if not p.held_out} and len(after) == len(before) - 8
     assert list(after.values())[:8] == [0.0] * 8, "of a model that knew nothing"
+
+
+def test_killed_before_it_is_recorded_the_model_learns_again_and_says_the_same(
+    build_parts: Build, log: SqliteLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_votes(log, COUNT)
+    undisturbed = build_parts()
+    update(undisturbed, read(undisturbed))
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(undisturbed.registry.root, elsewhere)
+    recover(parts := build_parts())
+    before = predictions(parts)
+    take_back(log, [p for p in read(parts) if not p.held_out][:8])  # of at most 40: more than a tenth
+    standing = read(parts)
+
+    def kill(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(parts.store, "record", kill)
+        update(parts, standing)
+    assert predictions(parts) == before, "still of the model that is kept"
+    recover(again := build_parts())
+    resumed = update(again, read(again)).manifest.reward_model
+    said = predictions(again)
+    undisturbed = replace(undisturbed, registry=type(undisturbed.registry)(elsewhere))
+    assert update(undisturbed, standing).manifest.reward_model == resumed
+    assert predictions(undisturbed) == said
 
 
 def test_a_successor_without_a_person_is_judged_by_its_own_predictions(

@@ -42,6 +42,11 @@ def erased(*gone: str) -> rewards.Erased:
     return among
 
 
+def given_at(time: float = EXAMPLES[0].time) -> rewards.GivenAt:
+    """When what stands no longer was given."""
+    return lambda event_id: time
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path)
@@ -63,9 +68,8 @@ def kept(registry: Registry) -> set[str]:
 
 def test_a_state_is_taken_up_with_all_that_ever_shaped_it(registry: Registry, taught) -> None:
     resumed = model()
-    assert rewards.take_up(
-        resumed, registry, taught[1][2], EXAMPLES[8:]
-    )  # the first eight have left the window
+    in_window = EXAMPLES[8:]
+    assert rewards.take_up(resumed, registry, taught[1][2], in_window, given_at(EXAMPLES[0].time - 1))
     assert resumed.learned == {p.id for p in EXAMPLES}
     same = {"digest": taught[1][2], "parent": taught[1][2], "learned": "", "withdrawn": "0"}
     assert resumed.record() == same
@@ -74,14 +78,14 @@ def test_a_state_is_taken_up_with_all_that_ever_shaped_it(registry: Registry, ta
 def test_a_version_in_which_nothing_was_learned_has_the_same_state(registry: Registry, taught) -> None:
     assert publish(registry, taught[0]) == taught[1][2]
     resumed = model()
-    assert rewards.take_up(resumed, registry, taught[1][2], EXAMPLES)
+    assert rewards.take_up(resumed, registry, taught[1][2], EXAMPLES, given_at())
     assert resumed.learned == {p.id for p in EXAMPLES}
 
 
 def test_a_chain_with_a_hole_is_not_taken_up(registry: Registry, taught) -> None:
     (registry.policies / "policy-v2" / "READY").unlink()
-    assert not rewards.take_up(model(), registry, taught[1][2], EXAMPLES)
-    assert not rewards.take_up(model(), registry, "0" * 64, EXAMPLES)
+    assert not rewards.take_up(model(), registry, taught[1][2], EXAMPLES, given_at())
+    assert not rewards.take_up(model(), registry, "0" * 64, EXAMPLES, given_at())
 
 
 def test_what_goes_on_from_an_erased_vote_is_deleted(registry: Registry, taught) -> None:
@@ -109,7 +113,7 @@ def test_what_was_taken_back_before_a_restart_counts_after_it(registry: Registry
     rewards.keep(reward, EXAMPLES[2:], erased())
     digest = publish(registry, reward)
     resumed = model()
-    assert rewards.take_up(resumed, registry, digest, EXAMPLES[2:])
+    assert rewards.take_up(resumed, registry, digest, EXAMPLES[2:], given_at())
     rewards.keep(resumed, EXAMPLES[3:], erased())  # the third of 24: now more than a tenth
     never.learn(EXAMPLES[3:])
     assert resumed.net.digest() == never.net.digest()
