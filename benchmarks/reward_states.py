@@ -24,7 +24,8 @@ PART = 100
 class KeptStates(PreparedStore):
     """Only the lower layers' states: rewards have no reference. folder: of this model and first adapted layer.
 
-    Kept by what a row's tokens are: another file of pairs may give the same ids to others. Half precision keeps 11 bits of what float32 says; training itself is in float32.
+    Kept by what a row's tokens are: another file of pairs may give the same ids to others. Half precision keeps 11 bits of
+    what float32 says; training itself is in float32.
     """
 
     def __init__(self, folder: Path) -> None:

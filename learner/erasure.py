@@ -12,7 +12,7 @@ from heliotrope.policies import BASE, number
 from heliotrope.registry import PolicyVersion
 from learner import rewards
 from learner.loop import plan_of, update
-from learner.parts import Parts, judgements, known
+from learner.parts import Parts, judgements, known, rehearse_only
 from learner.without import Without
 
 log = logging.getLogger("heliotrope.learner")
@@ -45,10 +45,9 @@ def _heed(parts: Parts, asked: Sequence[str]) -> int:
     if not read:
         return 0
     standing = known(parts)
-    again = rewards.keep(parts.reward, judgements(standing), parts.inbox.erased)
-    if again is not None:
-        # Before the purge: killed in between, the kept state is learned again and says the same.
-        parts.store.record(again, afresh=True)
+    rehearse_only(
+        parts, judgements(standing)
+    )  # before the purge: killed in between, it learns again and says the same
     for digest in rewards.purge(parts.registry, parts.inbox.erased):
         log.warning("reward model %s had learned from somebody who is erased, and is deleted", digest[:12])
     parts.prepared.retain({p.id for p in standing})

@@ -27,7 +27,7 @@ from learner.courtesy import wait_turn
 from learner.dpo import ADAPTER, DpoSettings, PolicyUpdate, Progress, train_policy
 from learner.examples import Preference, rows_of, teaches, weights
 from learner.lessons import lessons_of
-from learner.parts import PARENT, Parts, hold, judgements, known, start_from
+from learner.parts import PARENT, Parts, hold, judgements, known, rehearse_only, start_from
 from learner.recovery import begun
 from learner.rehearsal import learned_by, lesson
 from learner.staleness import Trainer, discount
@@ -108,9 +108,7 @@ def update(
     wait_turn(parts)
     start_from(parts, parent)
     said = judgements(preferences)
-    again = rewards.keep(parts.reward, said, parts.inbox.erased)
-    if again is not None:
-        parts.store.record(again, afresh=True)
+    rehearse_only(parts, said)
     parts.store.record(parts.reward.learn(said))
     trained = train(parts, parent, preferences, now)
 

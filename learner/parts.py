@@ -10,6 +10,7 @@ from heliotrope.chat import ChatFormat
 from heliotrope.config import Config
 from heliotrope.policies import BASE, number
 from heliotrope.registry import Registry
+from learner import rewards
 from learner.backbone import Backbone
 from learner.behaviour import Recorder
 from learner.curves import Curves
@@ -62,6 +63,13 @@ def known(parts: Parts) -> list[Teaching]:
 def judgements(examples: Sequence[Teaching]) -> list[Judgement]:
     """What the reward model learns from, of what a policy does: all but demonstrations, which compare nothing."""
     return [e for e in examples if isinstance(e, Judgement)]
+
+
+def rehearse_only(parts: Parts, standing: Sequence[Judgement]) -> None:
+    """See `rewards.keep`; what a reward model says that begins from nothing is its whole record."""
+    again = rewards.keep(parts.reward, standing, parts.inbox.erased)
+    if again is not None:
+        parts.store.record(again, afresh=True)
 
 
 def start_from(parts: Parts, version: str) -> None:
